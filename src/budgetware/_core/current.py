@@ -1,0 +1,202 @@
+"""Whose account is it? The budget of the running request, and the handle to it.
+
+The context variable refers to one shared budget and is set by the doors alone; children of a
+request change the budget, never the variable.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar
+from math import inf
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, cast
+
+from budgetware._core.budget import Budget
+from budgetware._core.decorate import F, decorated
+from budgetware._core.stage import StageContext
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+current_budget: ContextVar[Budget | None] = ContextVar("budgetware", default=None)
+
+_current = current_budget.get
+
+
+class LooseStage:
+    """A stage made where no budget was open: at import, for instance, or outside a request.
+
+    It opens a stage of whatever budget is open when it is entered, and nothing when there is
+    none; it may be shared by any number of requests at once.
+    """
+
+    __slots__ = ("name", "opened", "operation")
+
+    name: str
+    operation: str | None
+    opened: list[tuple[Budget, StageContext]] | None
+
+    def __enter__(self) -> Self:
+        if _current() is not None:
+            self._open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.opened:
+            self._close(kind, error, trace)
+
+    def __call__(self, function: F) -> F:
+        name, operation = self.name, self.operation
+        return decorated(lambda: handle.stage(name, operation), function)
+
+    def _open(self) -> None:
+        owner = _current()
+        if owner is not None:
+            stage = handle.stage(self.name, self.operation)
+            stage.__enter__()
+            if self.opened is None:
+                self.opened = []
+            self.opened.append((owner, stage))
+
+    def _close(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        owner = _current()
+        opened = self.opened or []
+        # The last one of this budget; of any, when it is left where no budget is open.
+        mine = [entry for entry in opened if entry[0] is owner] or opened[:]
+        if mine:
+            opened.remove(mine[-1])
+            mine[-1][1].__exit__(kind, error, trace)
+
+
+class CurrentBudget:
+    """The budget of the running request, whichever that is.
+
+    Outside a request every call is a no-op, and time is unlimited.
+    """
+
+    __slots__ = ()
+
+    def stage(self, name: str, operation: str | None = None) -> StageContext:
+        """Time a component: ``with budget.stage("db"):`` or ``@budget.stage("db")``.
+
+        Works the same in ``def`` and ``async def``, nested, in parallel tasks and in threads that
+        carry the budget. The call opens the stage, the end of the block closes it; an exception
+        passes through and marks the stage failed. Made outside a request, the same object may
+        serve any number of requests, each of which it opens a stage of when it is entered.
+
+        Args:
+            name: The stage, as the policy file calls it.
+            operation: One of the stage's operations, such as ``"select"``.
+
+        """
+        owner = _current()
+        if owner is None:
+            loose = LooseStage()
+            loose.name = name
+            loose.operation = operation
+            loose.opened = None
+            return loose
+        opens = owner.opens
+        stage = opens()
+        stage.name = name
+        stage.operation = operation
+        stages = owner.stages
+        if len(stages) >= owner.room:
+            owner.settle()
+        stages.append(stage)
+        clock = owner.clock
+        stage.start = clock()
+        return stage
+
+    def remaining(self) -> float:
+        """Return the seconds left: negative when overdrawn, ``math.inf`` where nothing limits."""
+        owner = _current()
+        return inf if owner is None else owner.remaining()
+
+    def elapsed(self) -> float:
+        """Return the seconds since the budget began, without waits for the client."""
+        owner = _current()
+        return 0.0 if owner is None else owner.elapsed()
+
+    def pool(self) -> float:
+        """Return the seconds nobody has a claim on, ``math.inf`` where nothing limits.
+
+        That is what remains beyond the reserve and the allocations of the stages still to run;
+        an optional stage has no claim until it is opened.
+        """
+        owner = _current()
+        return inf if owner is None else owner.pool()
+
+    @property
+    def route(self) -> str | None:
+        """The route the budget belongs to, ``None`` outside a request."""
+        owner = _current()
+        return None if owner is None else owner.lane.plan.route
+
+    @property
+    def tier(self) -> str | None:
+        """The caller's tier; assign it once authentication knows better.
+
+        The budget is then planned anew with the tier's limits, from the same start. A name the
+        policy does not list leaves the budget as it is.
+        """
+        owner = _current()
+        return None if owner is None else owner.lane.plan.tier
+
+    @tier.setter
+    def tier(self, name: str) -> None:
+        owner = _current()
+        if owner is not None and owner.end is None:
+            lane = owner.lane.lanes.get(name) if isinstance(name, str) else None
+            if lane is None:
+                owner.lane.fault("unknown_tier")
+            else:
+                owner.lane = lane
+
+    def carry(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Return *function* bound to this budget, for threads Python does not hand it to.
+
+        ``executor.submit(budget.carry(work))``, ``Thread(target=budget.carry(work))`` and
+        ``loop.run_in_executor(None, budget.carry(work))`` need it; ``asyncio.to_thread``, tasks
+        and anyio's threads do not. Outside a request *function* is returned as it is.
+        """
+        owner = _current()
+        if owner is None:
+            return function
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def carried_async(*args: Any, **kwargs: Any) -> Any:
+                token = current_budget.set(owner)
+                try:
+                    return await function(*args, **kwargs)
+                finally:
+                    current_budget.reset(token)
+
+            return cast("Callable[P, R]", carried_async)
+
+        @functools.wraps(function)
+        def carried(*args: P.args, **kwargs: P.kwargs) -> R:
+            token = current_budget.set(owner)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                current_budget.reset(token)
+
+        return carried
+
+
+handle = CurrentBudget()

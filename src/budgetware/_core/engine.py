@@ -1,0 +1,247 @@
+"""The one door into the core: begin a budget, finish it.
+
+The engine holds the policy compiled for look-up and the running totals. Finishing never raises:
+a fault of ours becomes a count and a call of ``on_fault``, never a changed response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from typing import Final
+
+from budgetware._core.account import account
+from budgetware._core.budget import INERT, Budget, opened
+from budgetware._core.current import current_budget, handle
+from budgetware._core.lane import Lane
+from budgetware._core.policy import OTHER, Policy, Route
+from budgetware._core.record import Observer, RequestRecord
+from budgetware._core.routes import RouteTable
+from budgetware._core.stage import Clock, Stage, stage_type
+from budgetware._core.tally import Tally, bounds_of
+
+ABSORB_AT: Final = 128
+"""Requests of one lane after which pending durations are sorted into buckets."""
+
+MOST_JOBS: Final = 64
+"""Job names the policy does not list that are told apart."""
+
+Lanes = Mapping[str | None, Lane]
+Fault = Callable[[str, Exception, int], None]
+
+
+class Observing:
+    """An observer, and whether it wants the request that is just ending."""
+
+    __slots__ = ("observer", "wanted")
+
+    def __init__(self, observer: Observer, wanted: Callable[[], bool] = lambda: True) -> None:
+        self.observer = observer
+        self.wanted = wanted
+
+
+class _Desk:
+    """A policy compiled for look-up; swapped whole on reload."""
+
+    def __init__(self, policy: Policy, tally: Tally) -> None:
+        self.policy = policy
+        self._tally = tally
+        self._routes = {name: self._lanes(route) for name, route in policy.routes.items()}
+        self._jobs: dict[str, Lane] = {}
+        self.unmatched = self._lanes(None)
+        table = RouteTable(
+            (match, self._routes[name])
+            for name, route in policy.routes.items()
+            for match in route.match
+        )
+        self.literal = table.literal
+        self._find = table.find
+
+    def match(self, method: str, path: str, root: str | None) -> Lanes:
+        lanes = self._find(method, path)
+        if lanes is None and root and path.startswith(root):
+            lanes = self._find(method, path[len(root) :] or "/")
+        return lanes or self.unmatched
+
+    def job(self, name: str, tier: str | None) -> Lane:
+        lanes = self._routes.get(name, self.unmatched)
+        if tier is not None and tier in lanes and name in self._routes:
+            return lanes[tier]
+        lane = self._jobs.get(name)
+        if lane is None:
+            # A name the policy does not list comes from the code; what is beyond the cap is
+            # measured under one name.
+            if name not in self._routes and len(self._jobs) >= MOST_JOBS:
+                name = OTHER
+            route = self.policy.routes.get(name) or Route(name=name)
+            lane = self._lane(route, None, lanes)
+            self._jobs[name] = lane
+        return lane
+
+    def _lanes(self, route: Route | None) -> Lanes:
+        policy = self.policy
+        lanes: dict[str | None, Lane] = {}
+        for tier in policy.tiers or (None,):
+            lanes[tier] = self._lane(route, tier, lanes)
+        lanes[None] = lanes[policy.default_tier]
+        return lanes
+
+    def _lane(self, route: Route | None, tier: str | None, lanes: Lanes) -> Lane:
+        plan = self.policy.plan(route, tier)
+        return Lane(plan, self._tally, self.policy.digest, lanes)
+
+
+class Engine:
+    """Begins and finishes budgets under one policy at a time.
+
+    Args:
+        policy: What is promised; ``Policy()`` only measures.
+        clock: Monotonic seconds.
+        observers: Told of every request they want, one by one.
+        alarms: Told of every request in which something went over a rung of the ladder.
+        on_fault: Told of budgetware's own failures: the step, the error, how many so far.
+
+    """
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        *,
+        clock: Clock = perf_counter,
+        observers: Sequence[Observing] = (),
+        alarms: Sequence[Observer] = (),
+        on_fault: Fault | None = None,
+    ) -> None:
+        self.clock = clock
+        self.tally = Tally(bounds_of(policy or Policy()))
+        self.absorb: Callable[[], None] = self.tally.absorb
+        self.absorb_at = ABSORB_AT
+        self._opens = stage_type(clock, current_budget.get, handle.stage)
+        self._observers = tuple(observers)
+        self._alarms = tuple(alarms)
+        self._on_fault = on_fault
+        self._desk = _Desk(Policy() if policy is None else policy, self.tally)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy new requests begin under."""
+        return self._desk.policy
+
+    def adopt(self, policy: Policy) -> None:
+        """Put *policy* in force for requests that begin from now on."""
+        self._desk = _Desk(policy, self.tally)
+
+    def begin(
+        self,
+        method: str,
+        path: str,
+        tier: str | None = None,
+        root: str | None = None,
+    ) -> Budget:
+        """Open the budget of a request; an unknown *tier* is the default one.
+
+        Args:
+            method: The HTTP method.
+            path: The decoded path, *root* included.
+            tier: The caller's tier.
+            root: Where the application is mounted; templates may be written with it or without.
+
+        """
+        desk = self._desk
+        try:
+            lanes = desk.literal[path][method]
+        except KeyError:
+            lanes = desk.match(method, path, root)
+        lane = lanes[None] if tier is None else lanes.get(tier) or lanes[None]
+        return opened(lane, self.clock, self._opens)
+
+    def begin_job(self, name: str, tier: str | None = None) -> Budget:
+        """Open the budget of the job or route called *name*."""
+        return opened(self._desk.job(name, tier), self.clock, self._opens)
+
+    def end(self, budget: Budget) -> bool:
+        """End *budget* and add it to the totals; whether there is something left to ``tell``."""
+        if budget.end is not None:
+            return False
+        try:
+            clock = budget.clock
+            end = clock()
+            budget.end = end
+            stages: Sequence[Stage] = budget.stages
+            budget.stages = INERT
+            lane = budget.lane
+            elapsed_s = end - budget.start
+            if budget.first_byte_at is not None and not lane.judges_last_byte:
+                elapsed_s = budget.first_byte_at - budget.start
+            durations = lane.durations
+            durations.append(elapsed_s)
+            notable = elapsed_s > lane.warning_s
+            if stages and (lane.add(stages, budget.start, end) or budget.settled is not None):
+                notable = True
+            if notable or self._observers or len(durations) >= self.absorb_at:
+                budget.untold = stages
+                budget.notable = notable
+                return True
+        except Exception as error:  # noqa: BLE001 - our own fault must not reach the response
+            self.fault("end", error)
+        return False
+
+    def tell(self, budget: Budget) -> None:
+        """Tell alarms and observers of *budget*, which has ended, and keep the totals in order."""
+        try:
+            lane = budget.lane
+            listeners = self._listeners()
+            if listeners or budget.notable:
+                self._tell(account(budget, budget.untold), lane, listeners)
+            del budget.untold
+            if len(lane.durations) >= self.absorb_at:
+                self.absorb()
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.fault("tell", error)
+
+    def finish(self, budget: Budget) -> None:
+        """End *budget* unless it has ended, and tell whoever has to be told. Once."""
+        if budget.end is None and self.end(budget):
+            self.tell(budget)
+
+    def fail(self, budget: Budget) -> None:
+        """Count *budget*'s request or job as failed: it raised, or was answered with a 5xx."""
+        try:
+            budget.lane.fail()
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.fault("fail", error)
+
+    def lose(self, budget: Budget) -> None:
+        """End the budget of a request whose client left before an answer was begun."""
+        try:
+            if budget.end is None:
+                stages = budget.close(self.clock())
+                budget.lane.lose()
+                listeners = self._listeners()
+                if listeners:
+                    record = account(budget, stages, client_gone=True)
+                    self._tell(record, budget.lane, listeners)
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.fault("lose", error)
+
+    def _listeners(self) -> list[Observer]:
+        return [one.observer for one in self._observers if one.wanted()]
+
+    def _tell(self, record: RequestRecord, lane: Lane, listeners: list[Observer]) -> None:
+        if record.level is not None or record.violations:
+            lane.violate(record)
+            listeners.extend(self._alarms)
+        for listener in listeners:
+            try:
+                listener(record)
+            except Exception as error:  # noqa: BLE001 - one observer must not silence the others
+                self.fault("observe", error)
+
+    def fault(self, step: str, error: Exception) -> None:
+        """Count a failure of budgetware at *step*, and report it."""
+        try:
+            count = self.tally.fault(step)
+            if self._on_fault is not None:
+                self._on_fault(step, error, count)
+        except Exception:  # noqa: BLE001, S110 - there is nowhere left to report to
+            pass

@@ -1,0 +1,183 @@
+"""One route at one tier in this process: its plan made ready for the hot path, and its totals.
+
+A lane keeps the durations of finished requests and finds out which requests are *notable*: those
+in which anything may have gone over a rung. Only they are accounted for in full. It looks at
+upper bounds alone, first the whole request's length and then each stage's sum of durations, both
+of which can exceed what the accounting finds but never fall short of it; nothing is missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
+
+from budgetware._core.policy import OTHER, Plan
+from budgetware._core.policy import Clock as JudgedBy
+from budgetware._core.record import Key, Outcome, RequestRecord
+from budgetware._core.stage import Stage
+from budgetware._core.tally import StageSeries, Tally
+
+LONGEST_NAME = 128
+"""Characters of a stage name; longer ones are counted as ``_OTHER``."""
+
+
+class Lane:
+    """The promise to one tier on one route, and where the sums of what was kept go.
+
+    Attributes:
+        plan: What is promised.
+        policy: The digest of the policy it comes from.
+        lanes: Every tier's lane of the same route, this one included; ``None`` is the default's.
+        limit_s: The whole budget in seconds.
+        warning_s: The first rung of the ladder in seconds.
+        judges_last_byte: Whether the last byte ends the budget, not the first.
+        durations: Where the seconds of each request are left.
+        series: The running totals of the route and tier.
+
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_calls",
+        "_intake",
+        "_keep",
+        "_least_calls",
+        "_least_s",
+        "_operations",
+        "_stages",
+        "_tally",
+        "_warnings_s",
+        "durations",
+        "judges_last_byte",
+        "lanes",
+        "limit_s",
+        "plan",
+        "policy",
+        "series",
+        "warning_s",
+    )
+
+    def __init__(
+        self,
+        plan: Plan,
+        tally: Tally,
+        policy: str = "",
+        lanes: Mapping[str | None, Lane] | None = None,
+    ) -> None:
+        self.plan = plan
+        self.policy = policy
+        self.lanes: Mapping[str | None, Lane] = {None: self} if lanes is None else lanes
+        self.limit_s = plan.limit_s
+        self.warning_s = plan.limit_s * plan.ladder.warning
+        self.judges_last_byte = plan.clock is JudgedBy.LAST_BYTE
+        self.series = tally.request(plan.route, plan.tier)
+        self.series.limit_s = plan.limit_s
+        self._intake = tally.intake(self.series, plan.limit_s, plan.ladder, self)
+        self.durations = self._intake.pending
+        self._tally = tally
+        self._stages: dict[str, StageSeries] = {}
+        # Bound methods: keeping a duration is one look-up and one call.
+        self._keep: dict[str, Callable[[float], None]] = {}
+        for name, stage in plan.stages.items():
+            self._series(name).limits_s[plan.tier] = stage.limit_s
+        warning = plan.ladder.warning
+        self._warnings_s = {name: stage.limit_s * warning for name, stage in plan.stages.items()}
+        self._operations: dict[Key, float] = {
+            (name, operation): limit_s * warning
+            for name, stage in plan.stages.items()
+            for operation, limit_s in stage.operations.items()
+        }
+        self._calls = {
+            name: stage.calls for name, stage in plan.stages.items() if stage.calls < inf
+        }
+        self._least_s = min((*self._warnings_s.values(), *self._operations.values()), default=inf)
+        self._least_calls = min(self._calls.values(), default=inf)
+
+    def add(self, stages: Sequence[Stage], start: float, end: float) -> bool:
+        """Add the stages of a finished request; tell whether they may make it notable.
+
+        Whatever stage was not left ends with the request.
+        """
+        keep = self._keep
+        for stage in stages:
+            try:
+                keep[stage.name](stage.end - stage.start)  # type: ignore[operator]
+            except (AttributeError, KeyError, TypeError):
+                self._keep_odd(stage, end)
+        if end - start <= self._least_s and len(stages) <= self._least_calls:
+            return False
+        return self._over(stages, end)
+
+    def keep(self, stages: Iterable[Stage]) -> None:
+        """Keep the durations of closed stages whose request goes on."""
+        for stage in stages:
+            if stage.start is not None:
+                self._series(stage.name).pending.append(stage.end - stage.start)
+
+    def violate(self, record: RequestRecord) -> None:
+        """Count the violations of a notable request."""
+        tier = self.plan.tier
+        with self._tally.lock:
+            if record.level is not None:
+                self.series.violations[record.level] += 1
+            for stage in record.violations:
+                if stage.operation is None and stage.level is not None:
+                    key = (tier, stage.level)
+                    counts = self._series(stage.name).violations
+                    counts[key] = counts.get(key, 0) + 1
+
+    def lose(self) -> None:
+        """Count a request whose client left before an answer was begun."""
+        with self._tally.lock:
+            self.series.outcomes[Outcome.CLIENT_GONE.value] += 1
+
+    def fail(self) -> None:
+        """Count a request that raised or was answered with a 5xx status."""
+        with self._tally.lock:
+            self.series.errors += 1
+
+    def fault(self, step: str) -> None:
+        """Count a failure of budgetware, or a misuse of it, in the middle of a request."""
+        self._tally.fault(step)
+
+    def _over(self, stages: Iterable[Stage], end: float) -> bool:
+        spent: dict[str, float] = {}
+        for stage in stages:
+            if stage.start is not None:
+                name = stage.name
+                spent[name] = spent.get(name, 0.0) + getattr(stage, "end", end) - stage.start
+        warnings_s = self._warnings_s
+        for name, total_s in spent.items():
+            if total_s > warnings_s.get(name, inf):
+                return True
+        return bool(self._calls or self._operations) and self._over_in_detail(stages, end)
+
+    def _over_in_detail(self, stages: Iterable[Stage], end: float) -> bool:
+        calls: dict[str, int] = {}
+        spent: dict[Key, float] = {}
+        for stage in stages:
+            if stage.start is not None:
+                calls[stage.name] = calls.get(stage.name, 0) + 1
+                key = (stage.name, stage.operation)
+                spent[key] = spent.get(key, 0.0) + getattr(stage, "end", end) - stage.start
+        return any(count > self._calls.get(name, inf) for name, count in calls.items()) or any(
+            total_s > self._operations.get(key, inf) for key, total_s in spent.items()
+        )
+
+    def _keep_odd(self, stage: Stage, end: float) -> None:
+        # Not among the known names, never left, or never even entered.
+        if stage.start is not None:
+            self._series(stage.name).pending.append(getattr(stage, "end", end) - stage.start)
+
+    def _series(self, name: str) -> StageSeries:
+        """Return the totals of a stage, declared or not; beyond the caps those of ``_OTHER``."""
+        if not isinstance(name, str) or len(name) > LONGEST_NAME:
+            name = OTHER
+        found = self._stages.get(name)
+        if found is None and name not in self.plan.stages and not self._tally.admits(name):
+            name = OTHER
+            found = self._stages.get(name)
+        if found is None:
+            found = self._stages[name] = self._tally.stage(self.plan.route, name)
+            self._keep[name] = found.pending.append
+        return found

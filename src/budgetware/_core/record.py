@@ -1,0 +1,267 @@
+"""What happened: the frozen facts of a finished request, and the accounting that makes them.
+
+One rule divides a request's time among its stages: *each instant belongs to the stage that was
+opened last and is still open*. For nested stages that is the innermost one; for parallel stages
+nothing is counted twice. What no stage claims is unattributed, so for any tree of stages
+``sum(exclusive) + unattributed == elapsed``.
+
+Times here are seconds on the request's own clock, waits for the client left out.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import inf
+from typing import NamedTuple, Protocol
+
+from budgetware._core.policy import Ladder
+
+
+class Level(StrEnum):
+    """How far over the ladder's rungs something went."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+    BREACH = "breach"
+
+
+class Outcome(StrEnum):
+    """How a request ended, by its budget."""
+
+    MET = "met"
+    WARNING = "warning"
+    EXCEEDED = "exceeded"
+    BREACHED = "breached"
+    UNBUDGETED = "unbudgeted"
+    CLIENT_GONE = "client_gone"
+
+
+class Ending(StrEnum):
+    """How a stage was closed."""
+
+    CLOSED = "closed"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
+_OUTCOMES = {
+    None: Outcome.MET,
+    Level.WARNING: Outcome.WARNING,
+    Level.CRITICAL: Outcome.EXCEEDED,
+    Level.BREACH: Outcome.BREACHED,
+}
+
+
+def level_of(spent: float, limit: float, ladder: Ladder) -> Level | None:
+    """Return the highest rung of *ladder* that *spent* is strictly above, out of *limit*.
+
+    Exactly at a rung is still below it, so a request that takes its whole budget has met it.
+    """
+    if spent > limit * ladder.breach:
+        return Level.BREACH
+    if spent > limit * ladder.critical:
+        return Level.CRITICAL
+    if spent > limit * ladder.warning:
+        return Level.WARNING
+    return None
+
+
+def outcome_of(elapsed_s: float, limit_s: float, ladder: Ladder) -> Outcome:
+    """Return the outcome of a request that took *elapsed_s* out of *limit_s*."""
+    if limit_s == inf:
+        return Outcome.UNBUDGETED
+    return _OUTCOMES[level_of(elapsed_s, limit_s, ladder)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRecord:
+    """One opening of a stage.
+
+    Attributes:
+        name: The stage.
+        operation: The stage's operation, if one was named.
+        start_s: Seconds after the request's start.
+        duration_s: Seconds it was open.
+        ending: Whether it was closed, failed with an exception, or had to be closed for it.
+        error: The exception type's name when it failed.
+
+    """
+
+    name: str
+    operation: str | None
+    start_s: float
+    duration_s: float
+    ending: Ending
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTotal:
+    """All of one stage, or of one operation of it, in one request.
+
+    Attributes:
+        name: The stage.
+        operation: The operation, or ``None`` for the whole stage.
+        limit_s: Its allocation, ``inf`` when it has none.
+        spent_s: Seconds during which it was open at least once.
+        exclusive_s: Seconds that belong to it alone; 0 for an operation's total.
+        calls: How often it was opened.
+        calls_limit: How often it may be opened, ``inf`` when that is not limited.
+        level: The rung it went over, ``None`` when it stayed below.
+        overage_s: Seconds above its allocation; 0 when within it.
+
+    """
+
+    name: str
+    operation: str | None = None
+    limit_s: float = inf
+    spent_s: float = 0.0
+    exclusive_s: float = 0.0
+    calls: int = 0
+    calls_limit: float = inf
+    level: Level | None = None
+    overage_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """A finished request or job.
+
+    Attributes:
+        route: The route's name, ``_unmatched`` for requests outside the policy.
+        tier: The caller's tier, ``None`` where there are no tiers.
+        limit_s: The budget in force, ``inf`` when nothing was promised.
+        reserve_s: The part of it no stage may plan with.
+        elapsed_s: Seconds the budget is judged by: to the first or the last byte.
+        first_byte_s: Seconds to the first byte, ``None`` when no response was started.
+        duration_s: Seconds to the last byte, or to the end of the job.
+        waited_s: Seconds spent waiting for the client; part of no other figure.
+        outcome: How it ended.
+        level: The rung the whole request went over.
+        overage_s: Seconds above the budget; 0 when within it.
+        stages: Totals by stage, then by operation.
+        openings: Every opening of a stage that was kept.
+        unattributed_s: Seconds of ``duration_s`` that belong to no stage.
+        pool_s: Seconds of the budget nobody had a claim on: what the policy left over, and the
+            allocations of optional stages that were not opened.
+        status: The response's status code, ``None`` for jobs.
+        error: The name of the exception type that left the application.
+        policy: The digest of the policy that was in force.
+
+    """
+
+    route: str
+    tier: str | None
+    limit_s: float
+    reserve_s: float
+    elapsed_s: float
+    first_byte_s: float | None
+    duration_s: float
+    waited_s: float
+    outcome: Outcome
+    level: Level | None
+    overage_s: float
+    stages: tuple[StageTotal, ...]
+    openings: tuple[StageRecord, ...]
+    unattributed_s: float
+    pool_s: float
+    status: int | None
+    error: str | None
+    policy: str
+    violations: tuple[StageTotal, ...] = field(default=())
+
+
+class Interval(NamedTuple):
+    """One opening of a stage as the accounting sees it."""
+
+    name: str
+    operation: str | None
+    start: float
+    end: float
+
+
+class Share(NamedTuple):
+    """What one stage had of a stretch of time."""
+
+    spent: float
+    exclusive: float
+
+
+Key = tuple[str, str | None]
+
+
+def settle(intervals: Sequence[Interval], since: float, until: float) -> dict[Key, Share]:
+    """Divide the time from *since* to *until* among *intervals*.
+
+    Stages are keyed ``(name, None)`` and carry their union and their exclusive time; operations
+    are keyed ``(name, operation)`` and carry their union only, their stage has the exclusive time.
+
+    The sum of all exclusive times is the length of the union of all intervals, up to rounding.
+    """
+    clipped = [
+        Interval(name, operation, max(start, since), min(end, until))
+        for name, operation, start, end in intervals
+    ]
+    spent = _unions(clipped)
+    exclusive = _exclusive(clipped)
+    return {
+        key: Share(total, exclusive.get(key[0], 0.0) if key[1] is None else 0.0)
+        for key, total in spent.items()
+    }
+
+
+def union_length(spans: Iterable[tuple[float, float]]) -> float:
+    """Return the length of the union of *spans*, each a start and an end."""
+    total = 0.0
+    covered_to = -inf
+    for start, end in sorted(spans):
+        if end > covered_to:
+            total += end - max(start, covered_to)
+            covered_to = end
+    return total
+
+
+def _unions(intervals: Sequence[Interval]) -> dict[Key, float]:
+    spans: dict[Key, list[tuple[float, float]]] = {}
+    for name, operation, start, end in intervals:
+        span = (start, max(start, end))
+        spans.setdefault((name, None), []).append(span)
+        if operation is not None:
+            spans.setdefault((name, operation), []).append(span)
+    return {key: union_length(found) for key, found in spans.items()}
+
+
+def _exclusive(intervals: Sequence[Interval]) -> dict[str, float]:
+    """Sweep through time; the open interval that started last takes each instant."""
+    owned: dict[str, float] = {}
+    waiting = sorted(range(len(intervals)), key=lambda index: (intervals[index].start, index))
+    # A heap of (-start, -index): the latest start on top, the later registered of equals first.
+    open_now: list[tuple[float, int]] = []
+    position = 0
+    now = -inf
+    while position < len(waiting) or open_now:
+        while open_now and intervals[-open_now[0][1]].end <= now:
+            heapq.heappop(open_now)
+        upcoming = intervals[waiting[position]].start if position < len(waiting) else inf
+        if open_now:
+            owner = intervals[-open_now[0][1]]
+            until = min(owner.end, upcoming)
+            owned[owner.name] = owned.get(owner.name, 0.0) + (until - now)
+            now = until
+        elif upcoming < inf:
+            now = upcoming
+        while position < len(waiting) and intervals[waiting[position]].start <= now:
+            index = waiting[position]
+            heapq.heappush(open_now, (-intervals[index].start, -index))
+            position += 1
+    return owned
+
+
+class Observer(Protocol):
+    """A callable of one finished request; it runs after the answer has left."""
+
+    def __call__(self, record: RequestRecord, /) -> None:
+        """Take note of *record*."""

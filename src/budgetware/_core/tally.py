@@ -1,0 +1,306 @@
+"""How much, summed: this process's running totals, bounded in number.
+
+A tally only grows; it survives a change of policy, so what it feeds never goes backwards.
+Durations are kept as plain floats until ``absorb`` sorts them into buckets, many at a time, which
+is several times cheaper than a bucket search per value.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from budgetware._core.policy import OTHER, Ladder, Policy
+from budgetware._core.record import Level, Outcome
+
+SECONDS_BOUNDS: tuple[float, ...] = (
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05,
+    0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+)  # fmt: skip
+"""Upper bounds in seconds: OpenTelemetry's for HTTP servers, and finer ones for stages."""
+
+MOST_BOUNDS = 24
+"""How many bounds there may be, those of the policy included."""
+
+UNDECLARED_NAMES = 64
+"""How many names that the policy does not list may have totals of their own."""
+
+MOST_SERIES = 1500
+"""How many totals of a kind there may be; OpenTelemetry's own default limit is 2000."""
+
+
+def bounds_of(policy: Policy) -> tuple[float, ...]:
+    """Return the buckets' bounds under *policy*: the common ones, and exact ones at its promises.
+
+    Whole budgets come before allocations; what would make too many is left out.
+    """
+    plans = [
+        policy.plan(route, tier)
+        for route in (None, *policy.routes.values())
+        for tier in policy.tiers or (None,)
+    ]
+    promises = [plan.limit_s for plan in plans]
+    promises.extend(stage.limit_s for plan in plans for stage in plan.stages.values())
+    bounds = set(SECONDS_BOUNDS)
+    for promise in promises:
+        if len(bounds) < MOST_BOUNDS and 0 < promise < inf:
+            bounds.add(promise)
+    return tuple(sorted(bounds))
+
+
+class Distribution:
+    """Counts of durations by bucket, with their sum and extremes; upper bounds are inclusive.
+
+    Attributes:
+        bounds: The buckets' upper bounds in seconds.
+        counts: Values per bucket, one more than there are bounds.
+        count: All values.
+        total: Their sum.
+        least: The smallest.
+        most: The largest.
+
+    """
+
+    __slots__ = ("_latest", "bounds", "count", "counts", "least", "most", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = tuple(bounds)
+        self.counts = [0] * (len(self.bounds) + 1)
+        self.count = 0
+        self.total = 0.0
+        self.least = inf
+        self.most = -inf
+        self._latest = (inf, -inf)
+
+    def add(self, values: list[float]) -> None:
+        """Add *values*, in any order."""
+        if not values:
+            return
+        least, most = min(values), max(values)
+        bounds, counts = self.bounds, self.counts
+        index = bisect_left(bounds, least)
+        below = 0
+        if bisect_left(bounds, most, index) != index:
+            # One sort and a bisection per bound cost less than a bisection per value.
+            values = sorted(values)
+            while bounds[index : index + 1] and bounds[index] < most:
+                reached = bisect_right(values, bounds[index], below)
+                counts[index] += reached - below
+                below = reached
+                index += 1
+        counts[index] += len(values) - below
+        self.count += len(values)
+        self.total += sum(values)
+        self.least = min(self.least, least)
+        self.most = max(self.most, most)
+
+
+def _taken(pending: list[float]) -> list[float]:
+    # Other threads may append meanwhile; what they add stays for the next time.
+    values = pending[:]
+    del pending[: len(values)]
+    return values
+
+
+@dataclass(slots=True)
+class RequestSeries:
+    """The totals of one route and tier.
+
+    Attributes:
+        route: The route's name.
+        tier: The tier's name, if any.
+        durations: Judged seconds of every request.
+        outcomes: Requests by outcome; keyed by plain text, whose hash is cheaper than an enum's.
+        violations: Requests by the rung they went over.
+        errors: Requests that raised or answered with a 5xx status.
+        limit_s: The budget now in force, for the gauge.
+
+    """
+
+    route: str
+    tier: str | None
+    durations: Distribution
+    outcomes: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys((outcome.value for outcome in Outcome), 0),
+    )
+    violations: dict[Level, int] = field(default_factory=lambda: dict.fromkeys(Level, 0))
+    errors: int = 0
+    limit_s: float = inf
+
+
+class Intake:
+    """Where a lane leaves the durations of its requests, and how their outcomes are told.
+
+    Outcomes follow from durations, so the hot path appends a float and nothing else.
+    """
+
+    __slots__ = ("_owner", "_rungs", "_series", "pending")
+
+    def __init__(
+        self, series: RequestSeries, limit_s: float, ladder: Ladder, owner: object
+    ) -> None:
+        self.pending: list[float] = []
+        self._series = series
+        self._owner = weakref.ref(owner)
+        self._rungs: tuple[tuple[str, float], ...] = (
+            (Outcome.MET.value, limit_s * ladder.warning),
+            (Outcome.WARNING.value, limit_s * ladder.critical),
+            (Outcome.EXCEEDED.value, limit_s * ladder.breach),
+            (Outcome.BREACHED.value, inf),
+        )
+        if limit_s == inf:
+            self._rungs = ((Outcome.UNBUDGETED.value, inf),)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether anything can still be left here."""
+        return self._owner() is not None or bool(self.pending)
+
+    def take(self) -> tuple[RequestSeries, list[float]]:
+        """Count the outcomes of what is pending; return whose it is, and the sorted durations."""
+        values = sorted(_taken(self.pending))
+        outcomes, below = self._series.outcomes, 0
+        for outcome, rung in self._rungs:
+            if below == len(values):
+                break
+            reached = bisect_right(values, rung, below)
+            outcomes[outcome] += reached - below
+            below = reached
+        return self._series, values
+
+
+@dataclass(slots=True)
+class StageSeries:
+    """The totals of one stage of one route.
+
+    Attributes:
+        route: The route's name.
+        stage: The stage's name.
+        durations: Seconds of every opening.
+        pending: Those that were not sorted into ``durations`` yet.
+        violations: Requests in which the stage went over a rung, by tier and rung.
+        limits_s: The allocations now in force by tier, for the gauge.
+
+    """
+
+    route: str
+    stage: str
+    durations: Distribution
+    pending: list[float] = field(default_factory=list)
+    violations: dict[tuple[str | None, Level], int] = field(default_factory=dict)
+    limits_s: dict[str | None, float] = field(default_factory=dict)
+
+
+class Tally:
+    """Every running total of one engine.
+
+    Hold ``lock`` to write; ``absorb`` and ``drain`` take it themselves.
+    """
+
+    def __init__(self, bounds: Sequence[float] = SECONDS_BOUNDS) -> None:
+        self.bounds = tuple(bounds)
+        self.lock = threading.Lock()
+        self.requests: dict[tuple[str, str | None], RequestSeries] = {}
+        self.stages: dict[tuple[str, str], StageSeries] = {}
+        self.faults: dict[str, int] = {}
+        self._undeclared: set[str] = set()
+        self._intakes: list[Intake] = []
+        _after_fork.add(self)
+
+    def request(self, route: str, tier: str | None) -> RequestSeries:
+        """Return the totals of *route* and *tier*; past the cap, those of ``_OTHER``."""
+        found = self.requests.get((route, tier))
+        if found is None:
+            if len(self.requests) >= MOST_SERIES:
+                route, tier = OTHER, None
+            found = self.requests.setdefault(
+                (route, tier),
+                RequestSeries(route, tier, Distribution(self.bounds)),
+            )
+        return found
+
+    def intake(
+        self,
+        series: RequestSeries,
+        limit_s: float,
+        ladder: Ladder,
+        owner: object,
+    ) -> Intake:
+        """Return a place for *owner* to leave durations as long as it lives."""
+        intake = Intake(series, limit_s, ladder, owner)
+        with self.lock:
+            self._intakes = [one for one in self._intakes if one.in_use]
+            self._intakes.append(intake)
+        return intake
+
+    def stage(self, route: str, name: str) -> StageSeries:
+        """Return the totals of stage *name* of *route*; past the cap, those of ``_OTHER``."""
+        found = self.stages.get((route, name))
+        if found is None:
+            if len(self.stages) >= MOST_SERIES:
+                route, name = OTHER, OTHER
+            found = self.stages.setdefault(
+                (route, name),
+                StageSeries(route, name, Distribution(self.bounds)),
+            )
+        return found
+
+    def admits(self, name: str) -> bool:
+        """Tell whether the undeclared *name* may have totals of its own."""
+        if name not in self._undeclared:
+            if len(self._undeclared) >= UNDECLARED_NAMES:
+                return False
+            self._undeclared.add(name)
+        return True
+
+    def fault(self, step: str) -> int:
+        """Count a failure of budgetware itself; return how many there were at this step."""
+        with self.lock:
+            count = self.faults[step] = self.faults.get(step, 0) + 1
+        return count
+
+    def absorb(self) -> None:
+        """Sort everything pending into the buckets."""
+        with self.lock:
+            for intake in self._intakes:
+                series, values = intake.take()
+                series.durations.add(values)
+            for stage in self.stages.values():
+                stage.durations.add(_taken(stage.pending))
+
+    def drain(
+        self,
+        requests: Callable[[RequestSeries, list[float]], None],
+        stages: Callable[[StageSeries, list[float]], None],
+    ) -> None:
+        """Count the outcomes, and hand the pending durations to the callables instead.
+
+        The callables run outside the lock; each is given a series and its new durations.
+        """
+        with self.lock:
+            of_requests = [intake.take() for intake in self._intakes]
+            of_stages = [(stage, _taken(stage.pending)) for stage in self.stages.values()]
+        for request, values in of_requests:
+            if values:
+                requests(request, values)
+        for stage, values in of_stages:
+            if values:
+                stages(stage, values)
+
+
+_after_fork: weakref.WeakSet[Tally] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    # A thread of the parent may have held the lock at the moment of the fork.
+    for tally in _after_fork:
+        tally.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

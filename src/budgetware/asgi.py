@@ -1,0 +1,254 @@
+"""The ASGI door: opens a budget for every HTTP request of the application it wraps.
+
+The middleware holds configuration only; an ``_Exchange`` holds the request. The application
+runs in the caller's task with the caller's scope, its messages pass through as the same objects,
+and its return value and exceptions are its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, Final
+
+from budgetware._core.current import current_budget
+from budgetware._core.engine import Engine
+from budgetware.names import SERVER_TIMING, TIER_KEY
+from budgetware.runtime import Runtime
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from budgetware._core.budget import Budget
+    from budgetware.runtime import Options
+
+_set = current_budget.set
+_reset = current_budget.reset
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[Any]]
+
+SERVER_ERROR: Final = 500
+
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+_SERVER_TIMING: Final = SERVER_TIMING.lower().encode("ascii")
+
+
+class BudgetMiddleware:
+    """Puts a budget around every HTTP request: ``app.add_middleware(BudgetMiddleware)``.
+
+    Websockets, lifespan and whatever else is not HTTP pass through untouched.
+
+    Args:
+        app: The ASGI application.
+        tier: Names the caller's tier from the ASGI scope. By default the tier is what an outer
+            middleware stored as ``scope["state"]["budgetware.tier"]``; a request header is never
+            believed by itself.
+        server_timing: Whether to answer with a ``Server-Timing`` header, or a predicate of the
+            scope that says so per request. It tells callers about internals; off by default.
+        options: See ``budgetware.runtime.Options``: ``policy``, ``meter_provider`` and others.
+
+    Raises:
+        PolicyError: The policy file cannot be used.
+        TypeError: *tier* or *server_timing* is a coroutine function.
+
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        tier: Callable[[Scope], str | None] | None = None,
+        server_timing: bool | Callable[[Scope], bool] = False,
+        **options: Unpack[Options],
+    ) -> None:
+        for name, function in (("tier", tier), ("server_timing", server_timing)):
+            if inspect.iscoroutinefunction(function):
+                raise TypeError(f"{name} must be a plain function, not a coroutine function")
+        self._app = app
+        self._tier = tier
+        self._server_timing = server_timing
+        self._runtime = Runtime.start(**options)
+        self._engine = self._runtime.engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        engine = self._engine
+        try:
+            method = scope["method"]
+            if self._tier is None:
+                state = scope.get("state")
+                tier = state.get(TIER_KEY) if state else None
+            else:
+                tier = self._tier_of(scope)
+            budget = engine.begin(method, scope["path"], tier, scope.get("root_path"))
+            exchange = _Exchange()
+            exchange.budget = budget
+            exchange.engine = engine
+            exchange.forward = send
+            if method != "GET" and method in _WITH_BODY:
+                receive = exchange.timed(receive)
+            if self._server_timing:
+                self._tell_timing(exchange, scope)
+        except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the answer
+            engine.fault("begin", error)
+            return await self._app(scope, receive, send)
+        token = _set(budget)
+        try:
+            return await self._app(scope, receive, exchange.send)
+        except BaseException as error:
+            exchange.raised(error)
+            raise
+        finally:
+            if budget.end is None:
+                exchange.finish()
+            try:  # noqa: SIM105 - suppress() would cost every request a call
+                _reset(token)
+            except ValueError:
+                # The server closed the coroutine from another context, where nothing was set.
+                pass
+
+    def _tell_timing(self, exchange: _Exchange, scope: Scope) -> None:
+        timing = self._server_timing
+        if timing is True or (callable(timing) and timing(scope)):
+            exchange.tell_timing()
+
+    def _tier_of(self, scope: Scope) -> str | None:
+        try:
+            tier = self._tier(scope)  # type: ignore[misc]
+        except Exception as error:  # noqa: BLE001 - the application's function, our call
+            self._engine.fault("tier", error)
+            return None
+        return tier if isinstance(tier, str) else None
+
+
+class _Exchange:
+    """One request and its response.
+
+    It is filled in by the middleware: a class without ``__init__`` is made at half the price.
+    """
+
+    __slots__ = ("budget", "engine", "forward")
+
+    budget: Budget
+    engine: Engine
+    forward: Send
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message of the application on, noting the response's first and last byte.
+
+        It gives what the server's own ``send`` gives, so that a message costs no coroutine of
+        ours unless there is something to do after it has left.
+        """
+        budget = self.budget
+        try:
+            kind = message["type"]
+            if kind == "http.response.body":
+                if message.get("more_body"):
+                    return self._send_part(message)
+                if not budget.trailers and self.engine.end(budget):
+                    return self._send_and_tell(message)
+            elif kind == "http.response.start":
+                status = budget.status = message["status"]
+                if status >= SERVER_ERROR:
+                    self.engine.fail(budget)
+                if "trailers" in message:
+                    budget.trailers = message["trailers"]
+            elif kind in _OTHER_PARTS:
+                return self._send_other(message)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the message
+            self.engine.fault("send", error)
+        forward = self.forward
+        return forward(message)
+
+    def timed(self, receive: Receive) -> Receive:
+        """Return *receive* with the waits for the request's body left out of the budget."""
+        budget, engine = self.budget, self.engine
+        pending = True
+
+        async def timed_receive() -> Message:
+            nonlocal pending
+            if not pending:
+                return await receive()
+            before = budget.clock()
+            message = await receive()
+            try:
+                pending = message.get("more_body", False)
+                if message["type"] == "http.request":
+                    budget.pause(budget.clock() - before)
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the message
+                engine.fault("receive", error)
+            return message
+
+        return timed_receive
+
+    def tell_timing(self) -> None:
+        """Have a ``Server-Timing`` header put on the response."""
+        from budgetware.telemetry.server_timing import render  # noqa: PLC0415 - off by default
+
+        budget, engine, forward = self.budget, self.engine, self.forward
+
+        def telling(message: Message) -> Awaitable[None]:
+            try:
+                if message["type"] == "http.response.start":
+                    header = (_SERVER_TIMING, render(budget))
+                    message = {**message, "headers": [*message.get("headers", ()), header]}
+            except Exception as error:  # noqa: BLE001 - likewise
+                engine.fault("server_timing", error)
+            return forward(message)
+
+        self.forward = telling
+
+    def raised(self, error: BaseException) -> None:
+        """Note that *error* left the application."""
+        self.budget.error = type(error)
+        if isinstance(error, Exception):
+            self.engine.fail(self.budget)
+
+    def finish(self) -> None:
+        """Finish the budget of an application that came to an end without a last message."""
+        budget = self.budget
+        error = getattr(budget, "error", None)
+        if hasattr(budget, "status") or (error is not None and issubclass(error, Exception)):
+            self.engine.finish(budget)
+        else:
+            # Neither an answer nor an error of the application: nobody was left to answer.
+            self.engine.lose(budget)
+
+    def _send_other(self, message: Message) -> Awaitable[None]:
+        if message.get("more_body") or message.get("more_trailers"):
+            return self._send_part(message)
+        budget = self.budget
+        if (message["type"] == _TRAILERS or not budget.trailers) and self.engine.end(budget):
+            return self._send_and_tell(message)
+        forward = self.forward
+        return forward(message)
+
+    async def _send_part(self, message: Message) -> None:
+        budget = self.budget
+        before = budget.clock()
+        if budget.first_byte_at is None and (message.get("body") or "file" in message):
+            budget.first_byte_at = before
+        await self.forward(message)
+        try:
+            # The server holds a send back while the client does not read.
+            budget.pause(budget.clock() - before)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the response
+            self.engine.fault("send", error)
+
+    async def _send_and_tell(self, message: Message) -> None:
+        try:
+            await self.forward(message)
+        finally:
+            self.engine.tell(self.budget)
+
+
+_TRAILERS: Final = "http.response.trailers"
+_OTHER_PARTS: Final = frozenset(
+    {"http.response.pathsend", "http.response.zerocopysend", _TRAILERS},
+)

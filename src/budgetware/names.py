@@ -1,0 +1,59 @@
+"""Every metric, attribute, event and header name, once; emitters and generators read it here.
+
+Dotted names follow the OpenTelemetry naming rules; in Prometheus the dots become underscores,
+``s`` becomes ``_seconds`` and counters end in ``_total``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SCOPE: Final = "budgetware"
+"""The instrumentation scope, and the name of the logger."""
+
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+"""The version of OpenTelemetry's conventions these names were chosen under."""
+
+# Metrics.
+REQUEST_DURATION: Final = "budgetware.request.duration"
+REQUESTS: Final = "budgetware.requests"
+REQUEST_ERRORS: Final = "budgetware.request.errors"
+REQUEST_BUDGET_LIMIT: Final = "budgetware.request.budget.limit"
+STAGE_DURATION: Final = "budgetware.stage.duration"
+STAGE_BUDGET_LIMIT: Final = "budgetware.stage.budget.limit"
+VIOLATIONS: Final = "budgetware.violations"
+INTERNAL_ERRORS: Final = "budgetware.internal.errors"
+
+# Attributes.
+ROUTE: Final = "budgetware.route"
+TIER: Final = "budgetware.tier"
+STAGE: Final = "budgetware.stage"
+OPERATION: Final = "budgetware.operation"
+OUTCOME: Final = "budgetware.outcome"
+LEVEL: Final = "budgetware.level"
+VIOLATION_SCOPE: Final = "budgetware.violation.scope"
+INTERNAL_STEP: Final = "budgetware.internal.step"
+ERROR_TYPE: Final = "error.type"
+SPAN_LIMIT: Final = "budgetware.budget.limit"
+SPAN_ELAPSED: Final = "budgetware.budget.elapsed"
+SPAN_OVERAGE: Final = "budgetware.budget.overage"
+SPAN_POLICY: Final = "budgetware.policy"
+
+# What a violation is a violation of, in metrics and in log events.
+SCOPE_REQUEST: Final = "request"
+SCOPE_STAGE: Final = "stage"
+
+# Log events.
+EVENT_EXCEEDED: Final = "budget_exceeded"
+EVENT_WARNING: Final = "budget_warning"
+EVENT_INTERNAL_ERROR: Final = "budgetware_internal_error"
+EVENT_NO_POLICY: Final = "budgetware_no_policy"
+EVENT_POLICY_RELOADED: Final = "budgetware_policy_reloaded"
+EVENT_POLICY_REJECTED: Final = "budgetware_policy_rejected"
+
+# Where a service says what it knows about the caller.
+TIER_KEY: Final = "budgetware.tier"
+"""Key in the ASGI ``scope["state"]`` and in the WSGI environ that names the caller's tier."""
+
+# Headers.
+SERVER_TIMING: Final = "Server-Timing"

@@ -1,0 +1,150 @@
+"""One policy file, read: the policy, everything that is wrong, and which line said what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from budgetware.errors import PolicyError, Problem
+from budgetware.policyfile.compile import compile_policy, digest_of
+from budgetware.policyfile.findings import Findings, Span, suggestion
+from budgetware.policyfile.layers import (
+    ENVIRONMENTS,
+    effective,
+    environments_of,
+    report_near_misses,
+)
+from budgetware.policyfile.lint import Case, lint
+from budgetware.policyfile.marks import Marks
+from budgetware.policyfile.shape import read_shape
+from budgetware.policyfile.source import read_text
+from budgetware.policyfile.tree import Table, read_tree
+from budgetware.units import shown
+
+if TYPE_CHECKING:
+    from budgetware._core.policy import Policy
+    from budgetware.policyfile.findings import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What became of one policy file.
+
+    Attributes:
+        file: The file's name as it was given, ``None`` without a file.
+        text: What it says; empty when it could not be read as text.
+        policy: What was promised; ``None`` when there is any error.
+        problems: Errors, warnings and notes, in the order of the file.
+        marks: Places of the entries, for one environment.
+        environment: The layer that was applied, if any.
+
+    """
+
+    file: str | None = None
+    text: str = ""
+    policy: Policy | None = None
+    problems: tuple[Problem, ...] = ()
+    marks: Marks = field(default_factory=Marks)
+    environment: str | None = None
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that stop start-up."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    def require(self) -> Policy:
+        """Return the policy.
+
+        Raises:
+            PolicyError: There is none; all errors are listed.
+
+        """
+        if self.policy is None:
+            raise PolicyError(self.errors, self.file)
+        return self.policy
+
+
+def check(
+    source: str | bytes,
+    *,
+    file: str | None = None,
+    environment: str | None = None,
+    every_environment: bool = False,
+) -> Document:
+    """Read a policy file's text and say everything that is wrong with it; raises nothing.
+
+    Args:
+        source: The text, or the bytes of the file.
+        file: The name to report.
+        environment: The layer to apply.
+        every_environment: Judge the policy of each environment as well.
+
+    """
+    found = Findings()
+    text = read_text(source, found)
+    tree, broken = read_tree(text, found) if text is not None else (None, set())
+    if text is None or tree is None:
+        return Document(file=file, text=text or "", problems=found.problems())
+    reading = _Reading(tree, broken, found, file)
+    reading.check_environment(environment)
+    report_near_misses(tree, found)
+    policy, marks = reading.judge(environment)
+    if every_environment:
+        for name in [None, *environments_of(tree)]:
+            if name != environment:
+                found.environment = name
+                reading.judge(name)
+    problems = found.problems()
+    failed = any(problem.severity == "error" for problem in problems)
+    return Document(
+        file=file,
+        text=text,
+        policy=None if failed else policy,
+        problems=problems,
+        marks=marks,
+        environment=environment,
+    )
+
+
+class _Reading:
+    """One file's tree on its way to a policy, in one environment after the other."""
+
+    def __init__(self, tree: Table, broken: set[Path], found: Findings, file: str | None) -> None:
+        self._tree = tree
+        self._broken = broken
+        self._found = found
+        self._file = file
+        self._shape = read_shape(tree, found)
+
+    def check_environment(self, environment: str | None) -> None:
+        """Report an environment the file does not know."""
+        known = environments_of(self._tree)
+        if environment is not None and environment not in known:
+            entry = self._tree.entries.get(ENVIRONMENTS)
+            self._found.report(
+                "unknown-environment",
+                f"unknown environment {shown(environment)}",
+                suggestion(environment, known, "environments"),
+                at=entry.key.span if entry else Span(1, 1),
+                path=(ENVIRONMENTS,) if entry else (),
+            )
+
+    def judge(self, environment: str | None) -> tuple[Policy | None, Marks]:
+        """Return the policy of one environment after linting it."""
+        tree = effective(self._tree, environment)
+        shape = self._shape
+        if environment is not None:
+            # Whatever has the wrong shape was reported where it stands, in the file or a layer.
+            shape = read_shape(tree, Findings())
+        marks = Marks(tree, self._broken | shape.damaged)
+        if shape.model is None or self._shape.model is None:
+            return None, marks
+        policy = compile_policy(
+            shape.model,
+            environment=environment,
+            source=self._file,
+            digest=digest_of(tree, environment),
+        )
+        self._found.span_of = lambda path: marks.span(*path)
+        lint(Case(self._shape.model, shape.model, policy, marks, self._found))
+        return policy, marks

@@ -1,0 +1,91 @@
+"""The smaller answers: are they there, and in an order that makes sense."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from budgetware.units import LARGEST_BYTES, format_size, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from budgetware.policyfile.findings import Path
+    from budgetware.policyfile.lint.case import Case
+
+_OF_RESPONSES = ("clock", "answers", "cache", "cancel_safe")
+
+
+def _order(case: Case) -> None:
+    """Find answers listed twice, and answers after the rejection."""
+    for name, route in case.policy.routes.items():
+        for index, answer in enumerate(route.answers):
+            before = route.answers[:index]
+            path = ("routes", name, "answers", index)
+            if answer in before:
+                message = f"the answer {shown(answer)} is listed twice"
+                case.found.report(
+                    "duplicate-answer", message, "keep the first", path=path, severity="warning"
+                )
+            elif "reject" in before:
+                message = f"the answer {shown(answer)} is never used: a rejection comes before it"
+                case.found.report(
+                    "answer-after-reject",
+                    message,
+                    "put `reject` last",
+                    path=path,
+                    severity="warning",
+                )
+
+
+def _material(case: Case) -> None:
+    """Ask for something stored where `cached` is, and for answers where `degraded` is."""
+    for name, route in case.policy.routes.items():
+        if not case.marks.intact("routes", name):
+            continue
+        if "cached" in route.answers and route.cache is None:
+            path: Path = ("routes", name, "answers", route.answers.index("cached"))
+            message = "there is never a stored answer: the route has no `cache`"
+            hint = "add one, such as `cache: {fresh: 1s, stale: 60s, vary: [identity]}`"
+            case.found.report("cached-without-cache", message, hint, path=path, severity="warning")
+        if route.objectives and route.objectives.degraded is not None and not route.answers:
+            path = ("routes", name, "objectives", "degraded")
+            message = "nothing can be degraded: the route has no `answers`"
+            hint = "add some, such as `answers: [cached, reject]`, or remove the objective"
+            case.found.report(
+                "degraded-without-answers", message, hint, path=path, severity="warning"
+            )
+
+
+def _jobs(case: Case) -> None:
+    """Find what is said about the response of a job, which sends none."""
+    for name, route in case.policy.routes.items():
+        if route.match or not case.marks.intact("routes", name):
+            continue
+        for key in _OF_RESPONSES:
+            if case.marks.has("routes", name, key):
+                message = f"`{key}` is about responses, and without `match` this is a job"
+                hint = f"add `match`, or remove `{key}`"
+                case.found.report(
+                    "job-with-response",
+                    message,
+                    hint,
+                    path=("routes", name, key),
+                    severity="warning",
+                )
+
+
+def _assets(case: Case) -> None:
+    """Find one kind of asset that is allowed more than all of them together."""
+    assets: Mapping[str, int] = case.policy.checks.get("assets", {})  # type: ignore[assignment]
+    total = assets.get("total", LARGEST_BYTES)
+    for pattern, size in assets.items():
+        if size > total:
+            case.found.report(
+                "asset-over-total",
+                f"{shown(pattern)} may have {format_size(size)}, all together {format_size(total)}",
+                "raise the total, or lower this one",
+                path=("checks", "assets", pattern),
+            )
+
+
+RULES = (_order, _material, _jobs, _assets)

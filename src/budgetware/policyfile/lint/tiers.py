@@ -1,0 +1,71 @@
+"""The tiers, and the ladder all of them share: do they fit together."""
+
+from __future__ import annotations
+
+from math import fsum
+from typing import TYPE_CHECKING
+
+from budgetware.units import format_duration, format_percent
+
+if TYPE_CHECKING:
+    from budgetware.policyfile.lint.case import Case
+
+_SLACK = 1e-9
+
+
+def _shares(case: Case) -> None:
+    """Find guarantees of more than there is, and of nothing."""
+    shares = {
+        name: tier.share for name, tier in case.policy.tiers.items() if tier.share is not None
+    }
+    if not shares or not case.marks.intact("tiers"):
+        return
+    last = list(shares)[-1]
+    total = fsum(shares.values())
+    if total > 1 + _SLACK:
+        case.found.report(
+            "shares-over-100",
+            f"the tiers' shares add up to {format_percent(total)}",
+            "at most 100% can be guaranteed",
+            path=("tiers", last, "share"),
+            detail="\n".join(f"{name}  {format_percent(share)}" for name, share in shares.items()),
+        )
+    if case.policy.concurrency is None and case.marks.intact("concurrency"):
+        first = next(iter(shares))
+        case.found.report(
+            "share-without-concurrency",
+            "a share guarantees nothing while there is no limit to share",
+            "set `concurrency`",
+            path=("tiers", first, "share"),
+            severity="warning",
+        )
+
+
+def _queues(case: Case) -> None:
+    """Find waits that use up the whole budget."""
+    for name, tier in case.policy.tiers.items():
+        if tier.queue is not None and tier.budget is not None and tier.queue >= tier.budget:
+            case.found.report(
+                "queue-over-budget",
+                f"a wait of {format_duration(tier.queue)} alone uses up the tier's budget of "
+                f"{format_duration(tier.budget)}",
+                "wait for less than the budget",
+                path=("tiers", name, "queue"),
+                severity="warning",
+            )
+
+
+def _ladder(case: Case) -> None:
+    """Find a level of the ladder that is not above the one before."""
+    ladder = case.policy.ladder
+    if case.marks.intact("ladder") and not ladder.warning < ladder.critical < ladder.breach:
+        case.found.report(
+            "ladder-order",
+            f"the ladder does not rise: warning {format_percent(ladder.warning)}, "
+            f"critical {format_percent(ladder.critical)}, breach {format_percent(ladder.breach)}",
+            "warning < critical < breach",
+            path=("ladder",),
+        )
+
+
+RULES = (_shares, _queues, _ladder)

@@ -1,0 +1,113 @@
+"""Is this a text at all? Bytes are decoded and everything that is no policy file is refused.
+
+What passes is UTF-8 of at most a megabyte, without control characters and without tabs where
+YAML forbids them, so the parser only ever sees text that an editor shows as it is.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Final
+
+from budgetware.policyfile.findings import MOST_PROBLEMS, Span
+
+if TYPE_CHECKING:
+    from budgetware.policyfile.findings import Findings
+
+MOST_BYTES: Final = 1_000_000
+
+_LINE_BREAK: Final = re.compile(r"\r\n|\r|\n")
+
+# Not printable, or printed as something else than it is: control characters, line breaks only
+# YAML knows, byte order marks, surrogates, and marks that reorder the text around them.
+_INVISIBLE: Final = re.compile(
+    "[^\t\n\r -~\xa0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufefe"
+    "\uff00-\ufffd\U00010000-\U0010ffff]",
+)
+_TAB_INDENT: Final = re.compile(r"^ *\t[ \t]*(?=[^ \t\r\n#])", re.MULTILINE)
+
+_OTHER_ENCODINGS: Final = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of *text* without their ends, as editors count them."""
+    return _LINE_BREAK.split(text)
+
+
+def read_text(source: str | bytes, found: Findings) -> str | None:
+    """Return the text of *source*, or ``None`` when what it is was reported to *found*."""
+    text = _decode(source, found) if isinstance(source, bytes) else source
+    if text is None:
+        return None
+    if len(text) > MOST_BYTES:
+        _too_large(found)
+        return None
+    text = text.removeprefix("\ufeff")
+    invisible = list(_INVISIBLE.finditer(text))
+    tabs = list(_TAB_INDENT.finditer(text))
+    if not invisible and not tabs:
+        return text
+    place = _Places(text)
+    for bad in invisible[: MOST_PROBLEMS + 1]:
+        found.report(
+            "control-character",
+            f"the character U+{ord(bad[0]):04X} is invisible",
+            "remove it",
+            at=place.of(bad.start()),
+        )
+    for bad in tabs[: MOST_PROBLEMS + 1]:
+        found.report(
+            "tab",
+            "a tab indents this line",
+            "indent with spaces; YAML does not allow tabs here",
+            at=place.of(bad.start() + bad[0].index("\t")),
+        )
+    return None
+
+
+def _decode(source: bytes, found: Findings) -> str | None:
+    if len(source) > MOST_BYTES:
+        _too_large(found)
+        return None
+    for mark, encoding in _OTHER_ENCODINGS.items():
+        if source.startswith(mark):
+            found.report("encoding", f"the file is {encoding}", "save it as UTF-8", at=Span(1, 1))
+            return None
+    try:
+        return source.decode()
+    except UnicodeDecodeError as error:
+        before = source[: error.start].decode().removeprefix("\ufeff")
+        found.report(
+            "encoding",
+            f"the byte 0x{source[error.start]:02x} at offset {error.start} is not UTF-8",
+            "save the file as UTF-8",
+            at=_Places(before).of(len(before)),
+        )
+        return None
+
+
+def _too_large(found: Findings) -> None:
+    found.report(
+        "too-large",
+        f"the file has more than {MOST_BYTES} bytes",
+        "a policy file is smaller than a megabyte",
+        at=Span(1, 1),
+    )
+
+
+class _Places:
+    """Lines and columns of offsets in one text."""
+
+    def __init__(self, text: str) -> None:
+        self._starts = [0, *(found.end() for found in _LINE_BREAK.finditer(text))]
+
+    def of(self, offset: int) -> Span:
+        line = bisect_right(self._starts, offset)
+        return Span(line, offset - self._starts[line - 1] + 1)

@@ -1,0 +1,131 @@
+"""Records and totals on their way out: OpenTelemetry metrics and spans, structlog events.
+
+``Telemetry`` is the door. Making one starts no thread, configures no provider and no logger, and
+registers nothing with ``atexit``: whatever the application has set up, before or after, is used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, get_args
+
+from budgetware import names
+from budgetware.telemetry.events import Events, Value
+from budgetware.telemetry.metrics import make_instruments
+from budgetware.telemetry.outlet import Histograms, outlet_of
+from budgetware.telemetry.spans import span_observers
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+    from structlog.typing import FilteringBoundLogger
+
+    from budgetware._core.engine import Engine, Observing
+    from budgetware._core.record import Observer
+    from budgetware.telemetry.outlet import Outlet, Watched
+
+__all__ = ["Histograms", "Telemetry", "Traces"]
+
+Traces = Literal["auto", "stages", "off"]
+
+RECORD_AT: Final = 8
+"""Requests after which pending durations are recorded; at some 6 µs each, more would be felt."""
+
+
+class Telemetry:
+    """Where an engine's facts go.
+
+    Args:
+        meter_provider: Makes the metrics; the global provider by default.
+        tracer_provider: Makes the stages' spans; the global provider by default.
+        logger: A structlog logger; ``structlog.get_logger("budgetware")`` by default.
+        histograms: How durations reach OpenTelemetry: ``aggregated`` in our own buckets, through
+            one of our readers; ``recorded`` one by one, through any; ``off``; ``auto`` is the
+            first if one of our readers collects the provider, else the second.
+        traces: ``auto`` for attributes on the current span, ``stages`` for a child span per
+            stage as well, ``off`` for neither.
+        clock: Monotonic seconds, for the rate limit of log events.
+        wall_ns: The time of day in nanoseconds since 1970.
+
+    Attributes:
+        observers: For ``Engine(observers=)``.
+        alarms: For ``Engine(alarms=)``.
+        on_fault: For ``Engine(on_fault=)``.
+
+    Raises:
+        ValueError: *histograms* or *traces* is none of the words above.
+
+    """
+
+    def __init__(  # noqa: PLR0913 - the names FastAPI and Starlette use, and two words
+        self,
+        meter_provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
+        logger: FilteringBoundLogger | None = None,
+        *,
+        histograms: Histograms = "auto",
+        traces: Traces = "auto",
+        clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        _check("histograms", histograms, get_args(Histograms))
+        _check("traces", traces, get_args(Traces))
+        self._meter_provider = meter_provider
+        self._histograms = histograms
+        self._wall_ns = wall_ns
+        self._engine: Engine | None = None
+        self._said_no_policy = False
+        self._events = Events(logger, clock=clock, failed=self._log_failed)
+        self.observers: tuple[Observing, ...] = span_observers(traces, tracer_provider, wall_ns)
+        self.alarms: tuple[Observer, ...] = (self._events.violations,)
+        self.on_fault = self._events.internal_error
+
+    def watch(self, engine: Engine) -> None:
+        """Export the totals of *engine* from now on, and see to its pending durations.
+
+        Several engines may share a provider; their totals are added up. A fault of the provider
+        is counted and reported like any other and leaves the engine without metrics.
+        """
+        self._engine = engine
+        try:
+            outlet = outlet_of(self._meter_provider, self._wall_ns())
+            outlet.equip(partial(make_instruments, bounds=engine.tally.bounds))
+            watched = outlet.watch(engine, self._histograms)
+            engine.absorb = partial(self._hand_over, outlet, watched)
+        except Exception as error:  # noqa: BLE001 - the application starts all the same
+            engine.fault("watch", error)
+
+    def no_policy(self) -> None:
+        """Say, once, that there is no policy: requests are measured and nothing is promised."""
+        if not self._said_no_policy:
+            self._said_no_policy = True
+            self.say(names.EVENT_NO_POLICY, hint="add budgetware.yaml or set BUDGETWARE_POLICY")
+
+    def say(self, event: str, method: str = "info", **fields: Value) -> None:
+        """Write a log event that does not come with requests, such as a reload; never raises.
+
+        Args:
+            event: Its name, one of ``budgetware.names``.
+            method: The logger's method: ``info``, ``warning`` or ``error``.
+            fields: Flat keys with units; ``None`` is left out.
+
+        """
+        self._events.say(event, method, **fields)
+
+    def _hand_over(self, outlet: Outlet, watched: Watched) -> None:
+        # Bound to this object on purpose: as long as the engine lives, so does the provider.
+        outlet.hand_over(watched)
+        engine = watched.engine()
+        if engine is not None and outlet.records():
+            engine.absorb_at = RECORD_AT
+
+    def _log_failed(self) -> None:
+        if self._engine is not None:
+            self._engine.tally.fault("log")
+
+
+def _check(name: str, value: str, words: tuple[str, ...]) -> None:
+    if value not in words:
+        raise ValueError(f"{name} must be one of {', '.join(words)}, not {value!r}")
