@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypedDict
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict
 
+from budgetware import names
 from budgetware._core.engine import Engine, Observing
 from budgetware._core.policy import Policy
 from budgetware._core.record import Observer
+from budgetware.errors import PolicyError
 from budgetware.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
     from structlog.typing import FilteringBoundLogger
+
+    from budgetware._core.budget import Budget
+    from budgetware.policyfile.reload import PolicyWatch
+
+
+_LOOK_EVERY_S: Final = 1.0
+_NEVER_S: Final = 30 * 86_400.0
 
 
 class Options(TypedDict, total=False):
@@ -29,14 +38,14 @@ class Options(TypedDict, total=False):
             ``BUDGETWARE_POLICY``, ``./budgetware.yaml``, ``[tool.budgetware]`` in
             ``pyproject.toml``; without any, requests are measured and nothing is promised.
         environment: The layer of the file's ``environments``; by default ``BUDGETWARE_ENV``.
-        reload: ``"file"`` puts a changed file in force within a second; a signal's number does so
-            when that signal comes. Off by default.
+        reload: ``"file"`` puts a changed file in force within seconds; a signal's number does so
+            when that signal comes. Off by default; a broken file changes nothing.
         meter_provider: By default the global one.
         tracer_provider: By default the global one.
         logger: A structlog logger; by default ``structlog.get_logger("budgetware")``.
         histograms: How durations reach OpenTelemetry: ``"aggregated"`` by one of our readers,
-            ``"recorded"`` one by one through any provider, ``"off"``; ``"auto"`` is the first as
-            soon as such a reader exists, the second otherwise.
+            ``"recorded"`` one by one through any provider, ``"off"``; ``"auto"`` is the first
+            when such a reader collects the provider, the second otherwise.
         traces: ``"auto"`` puts attributes on the current span, ``"stages"`` also makes a child
             span per stage, ``"off"`` does neither.
         observers: Called with every ``RequestRecord`` after the answer has left.
@@ -56,32 +65,70 @@ class Options(TypedDict, total=False):
     clock: Callable[[], float]
 
 
+class _WatchfulEngine(Engine):
+    """An engine that has its policy file watched in whichever process it is used."""
+
+    watch: PolicyWatch
+
+    def begin(
+        self,
+        method: str,
+        path: str,
+        tier: str | None = None,
+        root: str | None = None,
+    ) -> Budget:
+        self.watch.ensure_started()
+        return super().begin(method, path, tier, root)
+
+    def begin_job(self, name: str, tier: str | None = None) -> Budget:
+        self.watch.ensure_started()
+        return super().begin_job(name, tier)
+
+
 class Runtime:
-    """An engine at work, with its telemetry."""
+    """An engine at work, with its telemetry.
+
+    Attributes:
+        engine: Begins and finishes budgets.
+        telemetry: Where their figures go.
+
+    """
 
     _current: ClassVar[Runtime | None] = None
     _starting: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, policy: Policy, telemetry: Telemetry, options: Options) -> None:
-        self.telemetry = telemetry
-        self.engine = Engine(
+    def __init__(self, policy: Policy, options: Options) -> None:
+        self.telemetry = telemetry = Telemetry(
+            meter_provider=options.get("meter_provider"),
+            tracer_provider=options.get("tracer_provider"),
+            logger=options.get("logger"),
+            histograms=options.get("histograms", "auto"),
+            traces=options.get("traces", "auto"),
+        )
+        observers = [Observing(observer) for observer in options.get("observers", ())]
+        reload = options.get("reload")
+        self.engine = (_WatchfulEngine if reload == "file" else Engine)(
             policy,
             clock=options.get("clock", perf_counter),
-            observers=(
-                *telemetry.observers,
-                *(Observing(observer) for observer in options.get("observers", ())),
-            ),
+            observers=(*telemetry.observers, *observers),
             alarms=telemetry.alarms,
             on_fault=telemetry.on_fault,
         )
         telemetry.watch(self.engine)
+        if reload is not None:
+            watch = self._watch(policy, options.get("environment"), reload)
+            if isinstance(self.engine, _WatchfulEngine):
+                self.engine.watch = watch
+        if policy == Policy():
+            telemetry.no_policy()
 
     @classmethod
-    def start(cls, **options: Unpack[Options]) -> Self:
+    def start(cls, **options: Unpack[Options]) -> Runtime:
         """Read the policy, wire an engine to telemetry and make it this process's current one.
 
         Raises:
             PolicyError: The policy file cannot be used.
+            ValueError: *reload* was asked for and there is no file to watch.
 
         """
         policy = options.get("policy")
@@ -89,14 +136,7 @@ class Runtime:
             from budgetware.policyfile import load  # noqa: PLC0415 - a policy may come from code
 
             policy = load(policy, environment=options.get("environment"))
-        telemetry = Telemetry(
-            meter_provider=options.get("meter_provider"),
-            tracer_provider=options.get("tracer_provider"),
-            logger=options.get("logger"),
-            histograms=options.get("histograms", "auto"),
-            traces=options.get("traces", "auto"),
-        )
-        runtime = cls(policy, telemetry, options)
+        runtime = cls(policy, options)
         Runtime._current = runtime
         return runtime
 
@@ -110,3 +150,32 @@ class Runtime:
         """
         with cls._starting:
             return cls._current or cls.start()
+
+    def _watch(
+        self,
+        policy: Policy,
+        environment: str | None,
+        reload: Literal["file"] | int,
+    ) -> PolicyWatch:
+        from budgetware.policyfile.reload import PolicyWatch  # noqa: PLC0415 - off by default
+
+        if policy.source is None:
+            raise ValueError("reload needs a policy file; this policy was made in code or is empty")
+        watch = PolicyWatch(
+            policy.source,
+            self._adopt,
+            interval_s=_LOOK_EVERY_S if reload == "file" else _NEVER_S,
+            environment=environment,
+            on_problem=self._reject,
+            current=policy.digest,
+        )
+        if reload != "file":
+            watch.install_signal(reload)
+        return watch
+
+    def _adopt(self, policy: Policy) -> None:
+        self.engine.adopt(policy)
+        self.telemetry.say(names.EVENT_POLICY_RELOADED, policy=policy.digest, file=policy.source)
+
+    def _reject(self, error: PolicyError) -> None:
+        self.telemetry.say(names.EVENT_POLICY_REJECTED, "error", error=str(error))

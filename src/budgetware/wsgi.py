@@ -30,6 +30,8 @@ Write = Callable[[bytes], object]
 StartResponse = Callable[..., Write]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
+SERVER_ERROR: Final = 500
+
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -79,7 +81,7 @@ class BudgetMiddleware:
         try:
             body = self._app(environ, exchange.start_response)
         except BaseException as error:
-            exchange.budget.error = type(error)
+            exchange.raised(error)
             exchange.finish()
             raise
         finally:
@@ -137,7 +139,9 @@ class _Exchange:
     ) -> Write:
         """Pass the start of the response on; called again with *exc_info* it replaces it."""
         try:
-            self.budget.status = int(status[:3])
+            code = self.budget.status = int(status[:3])
+            if code >= SERVER_ERROR:
+                self._engine.fail(self.budget)
             headers = self._head(headers)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the response
             self._engine.fault("start_response", error)
@@ -179,15 +183,21 @@ class _Exchange:
         if self.budget.end is None:
             self._engine.end(self.budget)
 
+    def raised(self, error: BaseException) -> None:
+        """Note that *error* left the application."""
+        self.budget.error = type(error)
+        if isinstance(error, Exception):
+            self._engine.fail(self.budget)
+
     def finish(self) -> None:
         """Finish the budget, whatever way the application came to an end."""
         budget = self.budget
-        error = budget.error
-        if budget.status is None and (error is None or not issubclass(error, Exception)):
+        error = getattr(budget, "error", None)
+        if hasattr(budget, "status") or (error is not None and issubclass(error, Exception)):
+            self._engine.finish(budget)
+        else:
             # Neither an answer nor an error of the application: nobody was left to answer.
             self._engine.lose(budget)
-        else:
-            self._engine.finish(budget)
 
     def _finish_with(self, body: Any) -> None:
         # The server sends a file of its own wrapper by itself; wrapping it would forbid that.
@@ -267,7 +277,7 @@ class _Body:
             self._exchange.close()
             raise
         except BaseException as error:
-            budget.error = type(error)
+            self._exchange.raised(error)
             raise
         finally:
             current_budget.reset(token)
@@ -289,7 +299,7 @@ class _Body:
                 finally:
                     current_budget.reset(token)
         except BaseException as error:
-            exchange.budget.error = type(error)
+            exchange.raised(error)
             raise
         finally:
             exchange.finish()

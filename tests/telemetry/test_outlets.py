@@ -137,9 +137,19 @@ def test_a_mode_is_chosen_once() -> None:
     check(points(reader.get_metrics_data(), names.REQUEST_DURATION), durations(service.records))
 
 
-def test_a_provider_without_engines_gets_nothing_of_another() -> None:
+class Old(AggregatedHistograms, InMemoryMetricReader):
+    """A reader of ours as an older SDK would treat it."""
+
+    def _set_meter_provider(self, meter_provider: Any) -> None:
+        MetricReader._set_meter_provider(self, meter_provider)
+
+
+@pytest.mark.parametrize("kind", [ReadyMade, Old])
+def test_a_provider_without_engines_gets_nothing_of_another(
+    kind: type[InMemoryMetricReader],
+) -> None:
     """What one collection left on a thread is not taken for the next one's."""
-    plain, ready = InMemoryMetricReader(), ReadyMade()
+    plain, ready = InMemoryMetricReader(), kind()
     service = Service(Telemetry(provider_with(plain), histograms="aggregated"))
     service.serve()
     stranger = provider_with(ready)
@@ -261,12 +271,7 @@ def test_collecting_while_serving_loses_nothing(kind: type[InMemoryMetricReader]
 
 
 def test_a_reader_that_says_nothing_of_its_provider_is_found_out() -> None:
-    """SDKs before 1.45 do not tell a reader its provider; the first collection does."""
-
-    class Old(AggregatedHistograms, InMemoryMetricReader):
-        def _set_meter_provider(self, meter_provider: Any) -> None:
-            MetricReader._set_meter_provider(self, meter_provider)
-
+    """Older SDKs do not tell a reader its provider; the first collection does."""
     reader = Old()
     service = Service(Telemetry(provider_with(reader)))
     stranger = InMemoryMetricReader()

@@ -74,6 +74,7 @@ class Budget:
         notable: Whether anything may have gone over a rung; set together with ``untold``.
         status: The response's status code.
         error: The exception type that left the application.
+        failed: That the request was counted as failed.
         waited_s: Seconds the client kept the application waiting.
 
     """
@@ -83,6 +84,7 @@ class Budget:
         "clock",
         "end",
         "error",
+        "failed",
         "first_byte_at",
         "lane",
         "notable",
@@ -111,6 +113,7 @@ class Budget:
     notable: bool
     status: int
     error: type[BaseException]
+    failed: bool
     waited_s: float
 
     @property

@@ -201,13 +201,17 @@ class Engine:
 
     def finish(self, budget: Budget) -> None:
         """End *budget* unless it has ended, and tell whoever has to be told. Once."""
-        if budget.end is None and self.end(budget):
+        if budget.end is None:
+            self.end(budget)
+        if hasattr(budget, "untold"):
             self.tell(budget)
 
     def fail(self, budget: Budget) -> None:
-        """Count *budget*'s request or job as failed: it raised, or was answered with a 5xx."""
+        """Count *budget*'s request or job as failed, once: it raised or was answered with a 5xx."""
         try:
-            budget.lane.fail()
+            if not hasattr(budget, "failed"):
+                budget.failed = True
+                budget.lane.fail()
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("fail", error)
 

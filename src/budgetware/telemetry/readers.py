@@ -66,7 +66,7 @@ class AggregatedHistograms(MetricReader):
         **kwargs: Any,
     ) -> None:
         collection = collected()
-        if collection is not None and self._mine(collection):
+        if collection is not None and self._mine(collection, metrics_data):
             try:
                 metrics_data = _with_histograms(metrics_data, self._histograms(collection))
             except Exception as error:  # noqa: BLE001 - the rest is exported all the same
@@ -78,10 +78,16 @@ class AggregatedHistograms(MetricReader):
             **kwargs,
         )
 
-    def _mine(self, collection: Collection) -> bool:
+    def _mine(self, collection: Collection, data: MetricsData) -> bool:
+        """Tell whether *collection* is the one that led to *data*."""
         if collection.provider is None or not self._tap.serves(collection.provider):
             return False
-        self._tap.bind(collection.provider)
+        if not self._tap.bound:
+            if not any(
+                _ours(one) for found in data.resource_metrics for one in found.scope_metrics
+            ):
+                return False
+            self._tap.bind(collection.provider)
         return True
 
     def _histograms(self, collection: Collection) -> list[Metric]:
@@ -154,6 +160,10 @@ def _points(
     ]
 
 
+def _ours(scope: ScopeMetrics) -> bool:
+    return scope.scope.name == names.SCOPE
+
+
 def _with_histograms(data: MetricsData, histograms: list[Metric]) -> MetricsData:
     """Return *data* with *histograms* in budgetware's scope, which exists once."""
     if not histograms:
@@ -166,7 +176,7 @@ def _with_histograms(data: MetricsData, histograms: list[Metric]) -> MetricsData
 def _added(resource: ResourceMetrics, histograms: list[Metric]) -> ResourceMetrics:
     scopes = list(resource.scope_metrics)
     for index, scope in enumerate(scopes):
-        if scope.scope.name == names.SCOPE:
+        if _ours(scope):
             # A histogram the SDK has itself was recorded; ours on top would count twice.
             present = {metric.name for metric in scope.metrics}
             added = [metric for metric in histograms if metric.name not in present]

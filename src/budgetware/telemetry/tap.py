@@ -37,6 +37,11 @@ class Tap:
         """Note that the reader belongs to *provider*."""
         self._provider = weakref.ref(provider)
 
+    @property
+    def bound(self) -> bool:
+        """Whether it is known whom the reader belongs to."""
+        return self._provider is not None
+
     def serves(self, provider: MeterProvider) -> bool:
         """Tell whether the reader collects *provider*, or may yet come to do so."""
         return self._provider is None or self._provider() is provider
