@@ -205,10 +205,13 @@ def test_the_exporters_own_thread_finds_our_histograms() -> None:
         )
         service = Service(Telemetry(provider))
         pick = random.Random(22)
-        while len(collector.received) < 5:
+        deadline = time.monotonic() + 10
+        while len(collector.received) < 5 and time.monotonic() < deadline:
             serve_some(service, pick, 20)
+            time.sleep(0.001)
         provider.shutdown()
 
+    assert len(collector.received) > 5
     backend = Backend()
     backend.take(collector.received)
     _check_backend(backend, service)

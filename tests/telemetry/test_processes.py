@@ -53,7 +53,7 @@ def test_the_global_provider_may_be_set_late(kind: str, counts: int | None) -> N
 
 
 FORK = """
-import os, threading, time
+import os, signal, threading, time
 from opentelemetry.sdk.metrics import Histogram
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 from budgetware import names
@@ -77,6 +77,7 @@ threading.Thread(target=hold, daemon=True).start()
 ready.wait()
 child = os.fork()
 if child == 0:
+    signal.alarm(15)  # should it hang, it must not outlive the test
     service.serve(rest_s=5.0)
     data = reader.get_metrics_data()
     os._exit(0 if sum(numbers(data, names.REQUESTS).values()) == 2 else 3)

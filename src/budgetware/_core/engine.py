@@ -178,7 +178,11 @@ class Engine:
             notable = elapsed_s > lane.warning_s
             if stages and (lane.add(stages, budget.start, end) or budget.settled is not None):
                 notable = True
-            if notable or self._observers or len(durations) >= self.absorb_at:
+            if (
+                notable
+                or len(durations) >= self.absorb_at
+                or (self._observers and self._listeners())
+            ):
                 budget.untold = stages
                 budget.notable = notable
                 return True

@@ -66,9 +66,11 @@ class AggregatedHistograms(MetricReader):
         **kwargs: Any,
     ) -> None:
         collection = collected()
-        if collection is not None and self._mine(collection, metrics_data):
+        if collection is not None:
+            # An error here would end the SDK's exporting thread for good.
             try:
-                metrics_data = _with_histograms(metrics_data, self._histograms(collection))
+                if self._mine(collection, metrics_data):
+                    metrics_data = _with_histograms(metrics_data, self._histograms(collection))
             except Exception as error:  # noqa: BLE001 - the rest is exported all the same
                 for outlet in outlets_of(collection.provider):
                     outlet.fault("export", error)
