@@ -11,12 +11,11 @@ demo: $(VENV)/.examples
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-# The core is the account itself: nearly every branch of it has to be run by a test.
+# The core is the account itself: nearly every branch of it has to be run by its own tests.
 coverage: $(VENV)/.dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -q tests/core
 	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
 	$(BIN)/coverage report --include='src/budgetware/_core/*' --fail-under=98
 
 lint: $(VENV)/.dev
