@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict
 
 from budgetware import names
+from budgetware._core.current import current_budget
 from budgetware._core.engine import Engine, Observing
 from budgetware._core.policy import Policy
 from budgetware._core.record import Observer
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from budgetware._core.budget import Budget
     from budgetware.policyfile.reload import PolicyWatch
 
+
+__all__ = ["Options", "Runtime", "current_budget"]
 
 _LOOK_EVERY_S: Final = 1.0
 _NEVER_S: Final = 30 * 86_400.0
