@@ -24,7 +24,7 @@ MOST_STAGES: Final = 256
 MOST_NAMES: Final = 64
 """Distinct stage names one request's settled totals keep; the rest are ``_OTHER``."""
 
-_settling = threading.Lock()
+_settling = threading.RLock()
 
 INERT: Final[deque[Stage]] = deque(maxlen=0)
 """The openings of a budget that has ended: takes whatever is appended and keeps nothing."""

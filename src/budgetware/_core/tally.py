@@ -211,7 +211,8 @@ class Tally:
 
     def __init__(self, bounds: Sequence[float] = SECONDS_BOUNDS) -> None:
         self.bounds = tuple(bounds)
-        self.lock = threading.Lock()
+        # Re-entrant: the garbage collector may finish an abandoned request of the same thread.
+        self.lock = threading.RLock()
         self.requests: dict[tuple[str, str | None], RequestSeries] = {}
         self.stages: dict[tuple[str, str], StageSeries] = {}
         self.faults: dict[str, int] = {}
@@ -306,7 +307,7 @@ _after_fork: weakref.WeakSet[Tally] = weakref.WeakSet()
 def _renew_locks() -> None:
     # A thread of the parent may have held the lock at the moment of the fork.
     for tally in _after_fork:
-        tally.lock = threading.Lock()
+        tally.lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

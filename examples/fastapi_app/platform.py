@@ -1,0 +1,74 @@
+"""What the routes share, and what they ask before they begin: the stages gateway and auth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import httpx2
+from fastapi import Depends, HTTPException, Request
+from fastapi.security import APIKeyHeader
+from prometheus_client import CollectorRegistry
+
+from budgetware import budget
+from examples.callers import KEY_HEADER, Caller, caller_of
+from examples.fastapi_app.database import Database
+from examples.fastapi_app.market import SYMBOLS
+from examples.fastapi_app.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Everything that is made once, at start.
+
+    Attributes:
+        database: Prices, orders and positions.
+        model: Predicts what a price does next.
+        hub: Talks to the central hub.
+        registry: What a scrape sees.
+
+    """
+
+    database: Database
+    model: Model
+    hub: httpx2.AsyncClient
+    registry: CollectorRegistry
+
+    async def desk_of(self, symbol: str) -> str | None:
+        """Ask the hub which desk trades *symbol*; without an answer the signal goes without."""
+        try:
+            answer = await self.hub.get(f"/desks/{symbol}")
+            answer.raise_for_status()
+        except httpx2.HTTPError:
+            return None
+        return str(answer.json()["desk"])
+
+
+async def _platform(request: Request) -> Platform:
+    found: Platform = request.state.platform
+    return found
+
+
+async def _symbol(symbol: str) -> str:
+    with budget.stage("gateway"):
+        name = symbol.upper()
+        if name not in SYMBOLS:
+            raise HTTPException(404, f"{symbol} is not traded here; try {', '.join(SYMBOLS)}")
+        return name
+
+
+_key: Final = APIKeyHeader(name=KEY_HEADER, auto_error=False)
+
+
+async def known_caller(key: Annotated[str | None, Depends(_key)]) -> Caller:
+    """Say who calls; 401 for a key nobody has. Without a key it is nobody in particular."""
+    with budget.stage("auth"):
+        caller = caller_of(key)
+        if caller is None:
+            raise HTTPException(401, "nobody has this key")
+        return caller
+
+
+ThePlatform = Annotated[Platform, Depends(_platform)]
+ListedSymbol = Annotated[str, Depends(_symbol)]
+KnownCaller = Annotated[Caller, Depends(known_caller)]
