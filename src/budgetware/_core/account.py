@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import inf
 
-from budgetware._core.budget import Budget
-from budgetware._core.policy import Plan, StagePlan
+from budgetware._core.budget import Budget, Settled
+from budgetware._core.policy import Ladder, Plan
 from budgetware._core.record import (
     Ending,
     Interval,
@@ -23,6 +23,7 @@ from budgetware._core.record import (
 )
 from budgetware._core.stage import Stage
 
+_NO_SHARE = Share(0.0, 0.0)
 _SEVERITY = {None: 0, Level.WARNING: 1, Level.CRITICAL: 2, Level.BREACH: 3}
 
 
@@ -43,7 +44,7 @@ def account(budget: Budget, stages: Sequence[Stage], *, client_gone: bool = Fals
         first_byte_s = duration_s
     elapsed_s = duration_s if budget.lane.judges_last_byte or first_byte_s is None else first_byte_s
     openings = tuple(_openings(stages, budget.start, end))
-    totals = tuple(_totals(budget, openings, plan))
+    totals = tuple(_totals(openings, budget.settled, budget.start, duration_s, plan))
     error = getattr(budget, "error", None)
     level = None if client_gone else level_of(elapsed_s, plan.limit_s, plan.ladder)
     return RequestRecord(
@@ -79,62 +80,73 @@ def _openings(stages: Iterable[Stage], start: float, end: float) -> Iterable[Sta
             continue
         left = getattr(stage, "end", None)
         error = getattr(stage, "error", None)
-        ending = Ending.FAILED if error is not None else Ending.CLOSED
+        ending = Ending.CLOSED if error is None else Ending.FAILED
+        if left is None:
+            ending, left = Ending.ABANDONED, end
         yield StageRecord(
-            name=stage.name,
-            operation=stage.operation,
-            start_s=stage.start - start,
-            duration_s=(end if left is None else left) - stage.start,
-            ending=Ending.ABANDONED if left is None else ending,
-            error=None if error is None else error.__name__,
+            stage.name,
+            stage.operation,
+            stage.start - start,
+            left - stage.start,
+            ending,
+            None if error is None else error.__name__,
         )
 
 
 def _totals(
-    budget: Budget,
     openings: Sequence[StageRecord],
+    settled: Settled | None,
+    start: float,
+    duration_s: float,
     plan: Plan,
 ) -> Iterable[StageTotal]:
-    end = budget.clock() if budget.end is None else budget.end
-    settled = budget.settled
-    shares: dict[Key, Share] = {} if settled is None else dict(settled.shares)
     calls: dict[Key, int] = {} if settled is None else dict(settled.calls)
-    since = 0.0 if settled is None else settled.since - budget.start
-    named: list[Interval] = []
-    for one in openings:
-        key: Key = (one.name, one.operation)
-        if settled is not None:
-            key = settled.key(key)
-        named.append(Interval(*key, one.start_s, one.start_s + one.duration_s))
-        for counted in {(key[0], None), key}:
-            calls[counted] = calls.get(counted, 0) + 1
-    for key, share in settle(named, since, end - budget.start).items():
-        had = shares.get(key, Share(0.0, 0.0))
-        shares[key] = Share(had.spent + share.spent, had.exclusive + share.exclusive)
-    for key, share in sorted(shares.items(), key=lambda item: item[0][1] is not None):
-        yield _total(key, share, calls.get(key, 0), plan)
+    intervals: list[Interval] = []
+    for name, operation, start_s, lasted_s, _, _ in openings:
+        key: Key = (name, operation) if settled is None else settled.key((name, operation))
+        intervals.append(Interval(*key, start_s, start_s + lasted_s))
+        calls[key] = calls.get(key, 0) + 1
+        if key[1] is not None:
+            whole = (key[0], None)
+            calls[whole] = calls.get(whole, 0) + 1
+    shares = settle(intervals, 0.0 if settled is None else settled.since - start, duration_s)
+    if settled is not None:
+        for key, had in settled.shares.items():
+            share = shares.get(key, _NO_SHARE)
+            shares[key] = Share(had.spent + share.spent, had.exclusive + share.exclusive)
+    ladder = plan.ladder
+    operations: list[StageTotal] = []
+    for (name, operation), share in shares.items():
+        stage = plan.stages.get(name)
+        if operation is not None:
+            limit_s = inf if stage is None else stage.operations.get(operation, inf)
+            count = calls.get((name, operation), 0)
+            operations.append(_total(name, operation, limit_s, share, count, inf, ladder))
+            continue
+        limit_s, most = (inf, inf) if stage is None else (stage.limit_s, stage.calls)
+        yield _total(name, None, limit_s, share, calls.get((name, None), 0), most, ladder)
+    yield from operations
 
 
-def _total(key: Key, share: Share, calls: int, plan: Plan) -> StageTotal:
-    name, operation = key
-    stage = plan.stages.get(name) or StagePlan(name=name)
-    limit_s = stage.limit_s if operation is None else stage.operations.get(operation, inf)
-    calls_limit = stage.calls if operation is None else inf
-    by_time = level_of(share.spent, limit_s, plan.ladder)
-    by_calls = level_of(calls, calls_limit, plan.ladder)
-    # A count has no "nearly": the 40th of 50 calls is not worth a line in the log.
-    if by_calls is Level.WARNING:
-        by_calls = None
+def _total(  # noqa: PLR0913, PLR0917 - called for every stage of a notable request, by position
+    name: str,
+    operation: str | None,
+    limit_s: float,
+    share: Share,
+    calls: int,
+    calls_limit: float,
+    ladder: Ladder,
+) -> StageTotal:
+    spent_s, exclusive_s = share
+    level = level_of(spent_s, limit_s, ladder)
+    if calls > calls_limit:
+        # A count has no "nearly": the 40th of 50 calls is not worth a line in the log.
+        by_calls = level_of(calls, calls_limit, ladder)
+        if _SEVERITY[by_calls] > _SEVERITY[level]:
+            level = by_calls
+    overage_s = spent_s - limit_s if spent_s > limit_s else 0.0
     return StageTotal(
-        name=name,
-        operation=operation,
-        limit_s=limit_s,
-        spent_s=share.spent,
-        exclusive_s=share.exclusive,
-        calls=calls,
-        calls_limit=calls_limit,
-        level=max(by_time, by_calls, key=_SEVERITY.__getitem__),
-        overage_s=max(0.0, share.spent - limit_s),
+        name, operation, limit_s, spent_s, exclusive_s, calls, calls_limit, level, overage_s
     )
 
 

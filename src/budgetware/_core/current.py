@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from math import inf
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast
+from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
 from budgetware._core.budget import Budget
 from budgetware._core.decorate import F, decorated
@@ -26,6 +27,11 @@ current_budget: ContextVar[Budget | None] = ContextVar("budgetware", default=Non
 _current = current_budget.get
 
 
+_Entry = tuple[Budget | None, StageContext | None]
+
+_OUTSIDE: Final[_Entry] = (None, None)
+
+
 class LooseStage:
     """A stage made where no budget was open: at import, for instance, or outside a request.
 
@@ -37,11 +43,14 @@ class LooseStage:
 
     name: str
     operation: str | None
-    opened: list[tuple[Budget, StageContext]] | None
+    opened: list[_Entry]
 
     def __enter__(self) -> Self:
-        if _current() is not None:
-            self._open()
+        owner = _current()
+        if owner is None:
+            self.opened.append(_OUTSIDE)
+        else:
+            self.opened.append((owner, handle.stage(self.name, self.operation)))
         return self
 
     def __exit__(
@@ -50,35 +59,24 @@ class LooseStage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.opened:
-            self._close(kind, error, trace)
+        stage = self._leave(_current())
+        if stage is not None:
+            stage.__exit__(kind, error, trace)
 
     def __call__(self, function: F) -> F:
         name, operation = self.name, self.operation
         return decorated(lambda: handle.stage(name, operation), function)
 
-    def _open(self) -> None:
-        owner = _current()
-        if owner is not None:
-            stage = handle.stage(self.name, self.operation)
-            stage.__enter__()
-            if self.opened is None:
-                self.opened = []
-            self.opened.append((owner, stage))
-
-    def _close(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        owner = _current()
-        opened = self.opened or []
-        # The last one of this budget; of any, when it is left where no budget is open.
-        mine = [entry for entry in opened if entry[0] is owner] or opened[:]
-        if mine:
-            opened.remove(mine[-1])
-            mine[-1][1].__exit__(kind, error, trace)
+    def _leave(self, owner: Budget | None) -> StageContext | None:
+        """Take back the last entry of *owner*; when it was entered elsewhere, the likeliest."""
+        opened = self.opened
+        while entries := opened[:]:
+            mine = [entry for entry in entries if entry[0] is owner]
+            entry = (mine or [entry for entry in entries if entry is _OUTSIDE] or entries)[-1]
+            with suppress(ValueError):  # another thread has just left the same way
+                opened.remove(entry)
+                return entry[1]
+        return None
 
 
 class CurrentBudget:
@@ -107,7 +105,7 @@ class CurrentBudget:
             loose = LooseStage()
             loose.name = name
             loose.operation = operation
-            loose.opened = None
+            loose.opened = []
             return loose
         opens = owner.opens
         stage = opens()
@@ -116,9 +114,10 @@ class CurrentBudget:
         stages = owner.stages
         if len(stages) >= owner.room:
             owner.settle()
-        stages.append(stage)
         clock = owner.clock
         stage.start = clock()
+        # Last, so that other threads never see a stage without its start.
+        stages.append(stage)
         return stage
 
     def remaining(self) -> float:
@@ -184,7 +183,8 @@ class CurrentBudget:
                 try:
                     return await function(*args, **kwargs)
                 finally:
-                    current_budget.reset(token)
+                    with suppress(ValueError):  # closed from another context, where nothing is set
+                        current_budget.reset(token)
 
             return cast("Callable[P, R]", carried_async)
 

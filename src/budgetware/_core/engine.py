@@ -43,9 +43,10 @@ class Observing:
 class _Desk:
     """A policy compiled for look-up; swapped whole on reload."""
 
-    def __init__(self, policy: Policy, tally: Tally) -> None:
+    def __init__(self, policy: Policy, tally: Tally, relieve: Callable[[], None]) -> None:
         self.policy = policy
         self._tally = tally
+        self._relieve = relieve
         self._routes = {name: self._lanes(route) for name, route in policy.routes.items()}
         self._jobs: dict[str, Lane] = {}
         self.unmatched = self._lanes(None)
@@ -64,8 +65,8 @@ class _Desk:
         return lanes or self.unmatched
 
     def job(self, name: str, tier: str | None) -> Lane:
-        lanes = self._routes.get(name, self.unmatched)
-        if tier is not None and tier in lanes and name in self._routes:
+        lanes = self._routes.get(name)
+        if tier is not None and lanes is not None and tier in lanes:
             return lanes[tier]
         lane = self._jobs.get(name)
         if lane is None:
@@ -73,9 +74,17 @@ class _Desk:
             # measured under one name.
             if name not in self._routes and len(self._jobs) >= MOST_JOBS:
                 name = OTHER
-            route = self.policy.routes.get(name) or Route(name=name)
-            lane = self._lane(route, None, lanes)
-            self._jobs[name] = lane
+            lane = self._jobs.get(name) or self._jobs.setdefault(name, self._job_lane(name))
+        return lane
+
+    def _job_lane(self, name: str) -> Lane:
+        route = self.policy.routes.get(name)
+        if route is not None:
+            return self._lane(route, None, self._routes[name])
+        # Nothing is promised to any tier, so naming one changes nothing.
+        lanes: dict[str | None, Lane] = {}
+        lane = self._lane(Route(name=name), None, lanes)
+        lanes.update(dict.fromkeys((None, *self.policy.tiers), lane))
         return lane
 
     def _lanes(self, route: Route | None) -> Lanes:
@@ -88,7 +97,7 @@ class _Desk:
 
     def _lane(self, route: Route | None, tier: str | None, lanes: Lanes) -> Lane:
         plan = self.policy.plan(route, tier)
-        return Lane(plan, self._tally, self.policy.digest, lanes)
+        return Lane(plan, self._tally, self.policy.digest, lanes, self._relieve)
 
 
 class Engine:
@@ -120,7 +129,7 @@ class Engine:
         self._observers = tuple(observers)
         self._alarms = tuple(alarms)
         self._on_fault = on_fault
-        self._desk = _Desk(Policy() if policy is None else policy, self.tally)
+        self._desk = _Desk(Policy() if policy is None else policy, self.tally, self._relieve)
 
     @property
     def policy(self) -> Policy:
@@ -129,7 +138,7 @@ class Engine:
 
     def adopt(self, policy: Policy) -> None:
         """Put *policy* in force for requests that begin from now on."""
-        self._desk = _Desk(policy, self.tally)
+        self._desk = _Desk(policy, self.tally, self._relieve)
 
     def begin(
         self,
@@ -194,10 +203,11 @@ class Engine:
         """Tell alarms and observers of *budget*, which has ended, and keep the totals in order."""
         try:
             lane = budget.lane
+            stages = budget.untold
+            del budget.untold
             listeners = self._listeners()
             if listeners or budget.notable:
-                self._tell(account(budget, budget.untold), lane, listeners)
-            del budget.untold
+                self._tell(account(budget, stages), lane, listeners)
             if len(lane.durations) >= self.absorb_at:
                 self.absorb()
         except Exception as error:  # noqa: BLE001 - likewise
@@ -231,6 +241,10 @@ class Engine:
                     self._tell(record, budget.lane, listeners)
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("lose", error)
+
+    def _relieve(self) -> None:
+        # Looked up at every call: telemetry may have put its own in place.
+        self.absorb()
 
     def _listeners(self) -> list[Observer]:
         return [one.observer for one in self._observers if one.wanted()]

@@ -20,6 +20,9 @@ from budgetware._core.tally import StageSeries, Tally
 LONGEST_NAME = 128
 """Characters of a stage name; longer ones are counted as ``_OTHER``."""
 
+MOST_PENDING = 1024
+"""Durations of one stage that are left pending while their request goes on."""
+
 
 class Lane:
     """The promise to one tier on one route, and where the sums of what was kept go.
@@ -44,6 +47,7 @@ class Lane:
         "_least_calls",
         "_least_s",
         "_operations",
+        "_relieve",
         "_stages",
         "_tally",
         "_warnings_s",
@@ -63,6 +67,7 @@ class Lane:
         tally: Tally,
         policy: str = "",
         lanes: Mapping[str | None, Lane] | None = None,
+        relieve: Callable[[], None] | None = None,
     ) -> None:
         self.plan = plan
         self.policy = policy
@@ -75,6 +80,7 @@ class Lane:
         self._intake = tally.intake(self.series, plan.limit_s, plan.ladder, self)
         self.durations = self._intake.pending
         self._tally = tally
+        self._relieve = tally.absorb if relieve is None else relieve
         self._stages: dict[str, StageSeries] = {}
         # Bound methods: keeping a duration is one look-up and one call.
         self._keep: dict[str, Callable[[float], None]] = {}
@@ -110,21 +116,28 @@ class Lane:
 
     def keep(self, stages: Iterable[Stage]) -> None:
         """Keep the durations of closed stages whose request goes on."""
+        full = False
         for stage in stages:
             if stage.start is not None:
-                self._series(stage.name).pending.append(stage.end - stage.start)
+                pending = self._series(stage.name).pending
+                pending.append(stage.end - stage.start)
+                full = full or len(pending) >= MOST_PENDING
+        if full:
+            self._relieve()
 
     def violate(self, record: RequestRecord) -> None:
         """Count the violations of a notable request."""
         tier = self.plan.tier
+        over = [
+            (self._series(stage.name).violations, (tier, stage.level))
+            for stage in record.violations
+            if stage.operation is None and stage.level is not None
+        ]
         with self._tally.lock:
             if record.level is not None:
                 self.series.violations[record.level] += 1
-            for stage in record.violations:
-                if stage.operation is None and stage.level is not None:
-                    key = (tier, stage.level)
-                    counts = self._series(stage.name).violations
-                    counts[key] = counts.get(key, 0) + 1
+            for counts, key in over:
+                counts[key] = counts.get(key, 0) + 1
 
     def lose(self) -> None:
         """Count a request whose client left before an answer was begun."""

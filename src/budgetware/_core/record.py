@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from budgetware._core.policy import Ladder
@@ -76,8 +77,7 @@ def outcome_of(elapsed_s: float, limit_s: float, ladder: Ladder) -> Outcome:
     return _OUTCOMES[level_of(elapsed_s, limit_s, ladder)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageRecord:
+class StageRecord(NamedTuple):
     """One opening of a stage.
 
     Attributes:
@@ -98,8 +98,7 @@ class StageRecord:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageTotal:
+class StageTotal(NamedTuple):
     """All of one stage, or of one operation of it, in one request.
 
     Attributes:
@@ -192,6 +191,8 @@ class Share(NamedTuple):
 
 Key = tuple[str, str | None]
 
+_start = attrgetter("start")
+
 
 def settle(intervals: Sequence[Interval], since: float, until: float) -> dict[Key, Share]:
     """Divide the time from *since* to *until* among *intervals*.
@@ -203,14 +204,38 @@ def settle(intervals: Sequence[Interval], since: float, until: float) -> dict[Ke
     """
     clipped = [
         Interval(name, operation, max(start, since), min(end, until))
-        for name, operation, start, end in intervals
+        # In the order they were opened, which clipping would hide.
+        for name, operation, start, end in sorted(intervals, key=_start)
     ]
+    in_sequence = _in_sequence(clipped)
+    if in_sequence is not None:
+        return in_sequence
     spent = _unions(clipped)
     exclusive = _exclusive(clipped)
     return {
         key: Share(total, exclusive.get(key[0], 0.0) if key[1] is None else 0.0)
         for key, total in spent.items()
     }
+
+
+def _in_sequence(intervals: Sequence[Interval]) -> dict[Key, Share] | None:
+    """Divide the time among stages that came one after the other, as most do; else ``None``."""
+    shares: dict[Key, Share] = {}
+    reached = -inf
+    for name, operation, start, end in intervals:
+        if start < reached or end < start:
+            return None
+        reached = end
+        duration = end - start
+        spent, exclusive = shares.get((name, None), _NO_SHARE)
+        shares[name, None] = Share(spent + duration, exclusive + duration)
+        if operation is not None:
+            spent, exclusive = shares.get((name, operation), _NO_SHARE)
+            shares[name, operation] = Share(spent + duration, 0.0)
+    return shares
+
+
+_NO_SHARE = Share(0.0, 0.0)
 
 
 def union_length(spans: Iterable[tuple[float, float]]) -> float:

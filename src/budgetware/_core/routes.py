@@ -89,6 +89,7 @@ class RouteTable(Generic[T]):
         HEAD is answered by the GET templates unless one of its own is listed.
         """
         methods = self.literal.get(path)
+        asked = path
         if methods is None and path[-1:] == "/" and path != "/":
             path = path[:-1]
             methods = self.literal.get(path)
@@ -100,7 +101,7 @@ class RouteTable(Generic[T]):
                 return value
         value = self._patterned.get(method, self._any_patterned).find(path)
         if value is None and method == "HEAD":
-            return self.find("GET", path)
+            return self.find("GET", asked)
         return value
 
 

@@ -206,7 +206,7 @@ class StageSeries:
 class Tally:
     """Every running total of one engine.
 
-    Hold ``lock`` to write; ``absorb`` and ``drain`` take it themselves.
+    Hold ``lock`` to write, and to go through all of one kind; the methods take it themselves.
     """
 
     def __init__(self, bounds: Sequence[float] = SECONDS_BOUNDS) -> None:
@@ -224,12 +224,13 @@ class Tally:
         """Return the totals of *route* and *tier*; past the cap, those of ``_OTHER``."""
         found = self.requests.get((route, tier))
         if found is None:
-            if len(self.requests) >= MOST_SERIES:
-                route, tier = OTHER, None
-            found = self.requests.setdefault(
-                (route, tier),
-                RequestSeries(route, tier, Distribution(self.bounds)),
-            )
+            with self.lock:
+                if len(self.requests) >= MOST_SERIES:
+                    route, tier = OTHER, None
+                found = self.requests.setdefault(
+                    (route, tier),
+                    RequestSeries(route, tier, Distribution(self.bounds)),
+                )
         return found
 
     def intake(
@@ -250,12 +251,13 @@ class Tally:
         """Return the totals of stage *name* of *route*; past the cap, those of ``_OTHER``."""
         found = self.stages.get((route, name))
         if found is None:
-            if len(self.stages) >= MOST_SERIES:
-                route, name = OTHER, OTHER
-            found = self.stages.setdefault(
-                (route, name),
-                StageSeries(route, name, Distribution(self.bounds)),
-            )
+            with self.lock:
+                if len(self.stages) >= MOST_SERIES:
+                    route, name = OTHER, OTHER
+                found = self.stages.setdefault(
+                    (route, name),
+                    StageSeries(route, name, Distribution(self.bounds)),
+                )
         return found
 
     def admits(self, name: str) -> bool:
