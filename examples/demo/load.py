@@ -74,9 +74,7 @@ class Tape:
 
     def errors(self) -> Counter[Key]:
         """Return how many of them were errors of the server."""
-        return Counter(
-            (one.route, one.tier) for one in self.answers if one.status >= SERVER_ERROR
-        )
+        return Counter((one.route, one.tier) for one in self.answers if one.status >= SERVER_ERROR)
 
     def times_s(self, key: Key) -> list[float]:
         """Return how long the answers of a route and tier took."""
@@ -92,7 +90,7 @@ def plan(seconds: float, rng: random.Random) -> list[Shot]:
             (route,) = rng.choices(list(ROUTES), list(ROUTES.values()))
             shots.append(_shot(at_s, route, tier, rng))
             at_s += rng.expovariate(rate)
-    return sorted(shots)
+    return sorted(shots, key=lambda shot: shot.at_s)
 
 
 class Callers:
@@ -168,9 +166,7 @@ class Callers:
             tape.lost[shot.route, shot.tier] += 1
             return
         after = time.perf_counter()
-        answer = Answer(
-            shot.route, shot.tier, response.status_code, after - before, after - start
-        )
+        answer = Answer(shot.route, shot.tier, response.status_code, after - before, after - start)
         tape.answers.append(answer)
         heard(answer)
 

@@ -45,7 +45,9 @@ class Scrape:
             for sample in family.samples:
                 if sample.name.startswith(_PREFIX):
                     labels = frozenset(
-                        (name.removeprefix(_PREFIX), value) for name, value in sample.labels.items()
+                        (name.removeprefix(_PREFIX), value)
+                        for name, value in sample.labels.items()
+                        if value  # Prometheus has no other way to leave a label out
                     )
                     values.setdefault(sample.name, {})[labels] = sample.value
         return cls(values)

@@ -1,6 +1,6 @@
 """Run one service on a free loopback port for as long as the process that started us lives.
 
-``python -m examples.demo.serve package.module:app``, with a pipe from the parent as standard
+``python -m examples.demo.serve package.module:create_app``, with a pipe from the parent as standard
 input: when the pipe closes, for whatever reason, the service shuts down. So the demo leaves
 nothing behind, however it ends.
 """
@@ -14,9 +14,9 @@ import uvicorn
 
 
 def main(application: str) -> None:
-    """Serve *application* until standard input ends."""
+    """Serve what the function *application* returns, until standard input ends."""
     server = uvicorn.Server(
-        uvicorn.Config(application, host="127.0.0.1", port=0, access_log=False),
+        uvicorn.Config(application, factory=True, host="127.0.0.1", port=0, access_log=False),
     )
     threading.Thread(target=_leave_with_parent, args=(server,), daemon=True).start()
     server.run()

@@ -28,7 +28,7 @@ class Service:
     """One service in a process of its own, as a ``with`` block.
 
     Args:
-        application: What to run, as ``package.module:name``.
+        application: What to run, as ``package.module:function``.
         folder: Where its output goes.
         environment: Variables it gets on top of ours.
 

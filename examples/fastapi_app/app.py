@@ -1,26 +1,26 @@
 """A trading API that keeps its promises in ``budgetware.yaml``, and can say when it did not.
 
-``uvicorn examples.fastapi_app.app:app`` runs it; ``README.md`` shows what to look at.
+``uvicorn --factory examples.fastapi_app.app:create_app`` runs it; ``README.md`` says what to look
+at.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import httpx2
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.types import Scope
 
 from budgetware import BudgetMiddleware
 from examples.callers import KEY_HEADER, tier_of
-from examples.fastapi_app import admin, hub, routes
+from examples.fastapi_app import admin, routes
 from examples.fastapi_app.database import Database
+from examples.fastapi_app.desks import Desks, hub_client
 from examples.fastapi_app.model import Model
 from examples.fastapi_app.observability import RequestId, configure_logging, metrics_for
 from examples.fastapi_app.platform import Platform
@@ -41,12 +41,13 @@ def create_app(**options: Unpack[Options]) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Platform]]:
+        configure_logging()
         async with contextlib.AsyncExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             database = Database(Path(folder) / "trading.db")
             stack.push_async_callback(database.close)
-            client = await stack.enter_async_context(hub_client())
-            yield {"platform": Platform(database, Model.trained(), client, registry)}
+            hub = await stack.enter_async_context(hub_client())
+            yield {"platform": Platform(database, Model.trained(), Desks(hub), registry)}
 
     app = FastAPI(title="Trading API", lifespan=lifespan)
     app.include_router(routes.router)
@@ -62,19 +63,3 @@ def caller_tier(scope: Scope) -> str | None:
     headers = dict(scope["headers"])
     key = headers.get(_KEY_HEADER)
     return tier_of(None if key is None else key.decode("latin-1"))
-
-
-def hub_client() -> httpx2.AsyncClient:
-    """Return a client of the hub at ``TRADING_HUB_URL``, or of one within this process."""
-    url = os.environ.get("TRADING_HUB_URL")
-    if url is not None:
-        return httpx2.AsyncClient(base_url=url, timeout=1.0)
-    return httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(app=hub.app),
-        base_url="http://hub",
-        timeout=1.0,
-    )
-
-
-configure_logging()
-app: Final = create_app()

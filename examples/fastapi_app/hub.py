@@ -1,6 +1,6 @@
 """The central hub: a service of its own that knows which desk trades a symbol.
 
-``uvicorn examples.fastapi_app.hub:app --port 8001``
+``uvicorn --factory examples.fastapi_app.hub:create_app --port 8001`` runs it.
 """
 
 from __future__ import annotations
@@ -23,4 +23,6 @@ async def desk(request: Request) -> JSONResponse:
     return JSONResponse({"symbol": symbol, "desk": place})
 
 
-app = Starlette(routes=[Route("/desks/{symbol}", desk)])
+def create_app() -> Starlette:
+    """Return the hub."""
+    return Starlette(routes=[Route("/desks/{symbol}", desk)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-import httpx2
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import APIKeyHeader
 from prometheus_client import CollectorRegistry
@@ -13,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from budgetware import budget
 from examples.callers import KEY_HEADER, Caller, caller_of
 from examples.fastapi_app.database import Database
+from examples.fastapi_app.desks import Desks
 from examples.fastapi_app.market import SYMBOLS
 from examples.fastapi_app.model import Model
 
@@ -24,24 +24,15 @@ class Platform:
     Attributes:
         database: Prices, orders and positions.
         model: Predicts what a price does next.
-        hub: Talks to the central hub.
+        desks: Asks the central hub.
         registry: What a scrape sees.
 
     """
 
     database: Database
     model: Model
-    hub: httpx2.AsyncClient
+    desks: Desks
     registry: CollectorRegistry
-
-    async def desk_of(self, symbol: str) -> str | None:
-        """Ask the hub which desk trades *symbol*; without an answer the signal goes without."""
-        try:
-            answer = await self.hub.get(f"/desks/{symbol}")
-            answer.raise_for_status()
-        except httpx2.HTTPError:
-            return None
-        return str(answer.json()["desk"])
 
 
 async def _platform(request: Request) -> Platform:

@@ -71,7 +71,7 @@ async def signal(symbol: ListedSymbol, platform: ThePlatform) -> Response:
             if max(chance, 1.0 - chance) > CERTAIN_ENOUGH:
                 action = "buy" if chance > CERTAIN_ENOUGH else "sell"
     with budget.stage("hub"):
-        desk = await platform.desk_of(symbol)
+        desk = await platform.desks.of(symbol)
     with budget.stage("response"):
         found = Signal(
             symbol=symbol,

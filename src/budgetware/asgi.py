@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, MutableMapping
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from budgetware._core.current import current_budget
@@ -97,26 +98,31 @@ class BudgetMiddleware:
                 self._tell_timing(exchange, scope)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the answer
             engine.fault("begin", error)
-            return await self._app(scope, receive, send)
-        token = _set(budget)
-        try:
-            return await self._app(scope, receive, exchange.send)
-        except BaseException as error:
-            exchange.raised(error)
-            raise
-        finally:
-            if budget.end is None:
-                exchange.finish()
-            try:  # noqa: SIM105 - suppress() would cost every request a call
-                _reset(token)
-            except ValueError:
-                # The server closed the coroutine from another context, where nothing was set.
-                pass
+        else:
+            token = _set(budget)
+            try:
+                return await self._app(scope, receive, exchange.send)
+            except BaseException as error:
+                exchange.raised(error)
+                raise
+            finally:
+                if budget.end is None:
+                    exchange.finish()
+                try:  # noqa: SIM105 - suppress() would cost every request a call
+                    _reset(token)
+                except ValueError:
+                    # The server closed the coroutine from another context, where nothing was set.
+                    pass
+        # Out here, so that what the application raises has no error of ours for its context.
+        return await self._app(scope, receive, send)
 
     def _tell_timing(self, exchange: _Exchange, scope: Scope) -> None:
         timing = self._server_timing
-        if timing is True or (callable(timing) and timing(scope)):
-            exchange.tell_timing()
+        try:
+            if timing is True or (callable(timing) and timing(scope)):
+                exchange.tell_timing()
+        except Exception as error:  # noqa: BLE001 - the application's function, our call
+            self._engine.fault("server_timing", error)
 
     def _tier_of(self, scope: Scope) -> str | None:
         try:
@@ -149,9 +155,9 @@ class _Exchange:
         try:
             kind = message["type"]
             if kind == "http.response.body":
-                if message.get("more_body"):
+                if message.get("more_body") or budget.trailers:
                     return self._send_part(message)
-                if not budget.trailers and self.engine.end(budget):
+                if self.engine.end(budget):
                     return self._send_and_tell(message)
             elif kind == "http.response.start":
                 status = budget.status = message["status"]
@@ -175,12 +181,17 @@ class _Exchange:
             nonlocal pending
             if not pending:
                 return await receive()
-            before = budget.clock()
+            before = self._wait()
             message = await receive()
             try:
-                pending = message.get("more_body", False)
-                if message["type"] == "http.request":
+                kind = message["type"]
+                if kind == "http.request":
+                    pending = message.get("more_body", False)
                     budget.pause(budget.clock() - before)
+                elif kind == "http.disconnect":
+                    pending = False
+                    if not hasattr(budget, "status"):
+                        engine.lose(budget)
             except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the message
                 engine.fault("receive", error)
             return message
@@ -206,37 +217,55 @@ class _Exchange:
 
     def raised(self, error: BaseException) -> None:
         """Note that *error* left the application."""
-        self.budget.error = type(error)
-        if isinstance(error, Exception):
-            self.engine.fail(self.budget)
+        try:
+            self.budget.error = type(error)
+            if isinstance(error, Exception):
+                self.engine.fail(self.budget)
+        except Exception as fault:  # noqa: BLE001 - a fault of ours must not replace the error
+            self.engine.fault("raised", fault)
 
     def finish(self) -> None:
         """Finish the budget of an application that came to an end without a last message."""
         budget = self.budget
-        error = getattr(budget, "error", None)
-        if hasattr(budget, "status") or (error is not None and issubclass(error, Exception)):
-            self.engine.finish(budget)
-        else:
-            # Neither an answer nor an error of the application: nobody was left to answer.
-            self.engine.lose(budget)
+        try:
+            error = getattr(budget, "error", None)
+            if hasattr(budget, "status") or (error is not None and issubclass(error, Exception)):
+                self.engine.finish(budget)
+            else:
+                # Neither an answer nor an error of the application: nobody was left to answer.
+                self.engine.lose(budget)
+        except Exception as fault:  # noqa: BLE001 - a fault of ours must not replace the outcome
+            self.engine.fault("finish", fault)
 
     def _send_other(self, message: Message) -> Awaitable[None]:
-        if message.get("more_body") or message.get("more_trailers"):
-            return self._send_part(message)
         budget = self.budget
-        if (message["type"] == _TRAILERS or not budget.trailers) and self.engine.end(budget):
+        more = message.get("more_body") or message.get("more_trailers")
+        if more or (budget.trailers and message["type"] != _TRAILERS):
+            return self._send_part(message)
+        if self.engine.end(budget):
             return self._send_and_tell(message)
         forward = self.forward
         return forward(message)
 
+    def _wait(self, *, byte: bool = False) -> float:
+        """Return when a wait for the client begins, having noted the first *byte*."""
+        budget = self.budget
+        try:
+            now = budget.clock()
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose a message
+            self.engine.fault("clock", error)
+            return inf  # as the beginning of a wait, it makes no wait
+        if byte and budget.first_byte_at is None:
+            budget.first_byte_at = now
+        return now
+
     async def _send_part(self, message: Message) -> None:
         budget = self.budget
-        before = budget.clock()
-        if budget.first_byte_at is None and (message.get("body") or "file" in message):
-            budget.first_byte_at = before
+        # The server holds a send back while the client does not read.
+        byte = bool(message.get("body")) or "file" in message or "path" in message
+        before = self._wait(byte=byte)
         await self.forward(message)
         try:
-            # The server holds a send back while the client does not read.
             budget.pause(budget.clock() - before)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the response
             self.engine.fault("send", error)
@@ -245,7 +274,10 @@ class _Exchange:
         try:
             await self.forward(message)
         finally:
-            self.engine.tell(self.budget)
+            try:
+                self.engine.tell(self.budget)
+            except Exception as error:  # noqa: BLE001 - likewise
+                self.engine.fault("tell", error)
 
 
 _TRAILERS: Final = "http.response.trailers"

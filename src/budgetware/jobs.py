@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import suppress
 from contextvars import Token
 from types import TracebackType
+from typing import Any, cast
 
 from budgetware._core.budget import Budget
-from budgetware._core.current import current_budget
+from budgetware._core.current import CurrentBudget, current_budget, handle
 from budgetware._core.decorate import F, decorated
 from budgetware.runtime import Runtime
+
+
+class _Run:
+    """One run of a job. Nothing of ours is raised: without a budget the job runs all the same.
+
+    Attributes:
+        budget: Its account, ``None`` when it could not be opened.
+
+    """
+
+    def __init__(self, name: str, tier: str | None) -> None:
+        self._engine = Runtime.current().engine
+        self.budget: Budget | None = None
+        try:
+            self.budget = self._engine.begin_job(name, tier)
+        except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the job
+            self._engine.fault("begin", error)
+
+    def end(self, kind: type[BaseException] | None) -> None:
+        """Finish it; an exception is its failure, being stopped from outside is not."""
+        budget = self.budget
+        if budget is None:
+            return
+        try:
+            if kind is not None:
+                budget.error = kind
+                if issubclass(kind, Exception):
+                    self._engine.fail(budget)
+            self._engine.finish(budget)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not replace the outcome
+            self._engine.fault("finish", error)
 
 
 class Job:
@@ -21,13 +56,12 @@ class Job:
     def __init__(self, name: str, tier: str | None = None) -> None:
         self._name = name
         self._tier = tier
-        self._runs: list[tuple[Runtime, Budget, Token[Budget | None]]] = []
+        self._runs: list[tuple[_Run, Token[Budget | None]]] = []
 
-    def __enter__(self) -> Budget:
-        runtime = Runtime.current()
-        run = runtime.engine.begin_job(self._name, self._tier)
-        self._runs.append((runtime, run, current_budget.set(run)))
-        return run
+    def __enter__(self) -> Budget | CurrentBudget:
+        run = _Run(self._name, self._tier)
+        self._runs.append((run, current_budget.set(run.budget)))
+        return run.budget or handle
 
     def __exit__(
         self,
@@ -35,15 +69,102 @@ class Job:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        runtime, run, token = self._runs.pop()
-        if kind is not None:
-            run.error = kind
-            runtime.engine.fail(run)
-        runtime.engine.finish(run)
-        with contextlib.suppress(ValueError):  # left in another context than it was entered in
-            current_budget.reset(token)
+        mine = [one for one in self._runs if one[0].budget is current_budget.get()]
+        run, token = last = (mine or self._runs)[-1]
+        self._runs.remove(last)
+        run.end(kind)
+        _leave(token)
 
     def __call__(self, function: F) -> F:
         """Return *function* running as this job at every call."""
         name, tier = self._name, self._tier
+        if inspect.isgeneratorfunction(function):
+            return cast("F", _generating(lambda: _Run(name, tier), function))
+        if inspect.isasyncgenfunction(function):
+            return cast("F", _generating_async(lambda: _Run(name, tier), function))
         return decorated(lambda: Job(name, tier), function)
+
+
+def _leave(token: Token[Budget | None]) -> None:
+    with suppress(ValueError):  # in another context than it was entered in, where nothing is set
+        current_budget.reset(token)
+
+
+# Between two items a generator's consumer goes on in the same context; the job must not be
+# current there, so it is only ever set while the generator itself runs.
+
+
+def _generating(
+    begin: Callable[[], _Run],
+    function: Callable[..., Generator[Any, Any, Any]],
+) -> Callable[..., Generator[Any, Any, Any]]:
+    @functools.wraps(function)
+    def produce(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        items = function(*args, **kwargs)
+        run = begin()
+        kind: type[BaseException] | None = None
+        step: Callable[[], Any] = functools.partial(next, items)
+        try:
+            while True:
+                token = current_budget.set(run.budget)
+                try:
+                    item = step()
+                except StopIteration as end:
+                    return end.value
+                finally:
+                    _leave(token)
+                try:
+                    sent = yield item
+                except BaseException as error:  # noqa: BLE001 - not ours, only passed on
+                    step = functools.partial(items.throw, error)
+                else:
+                    step = functools.partial(items.send, sent)
+        except BaseException as error:
+            kind = type(error)
+            raise
+        finally:
+            run.end(kind)
+
+    return produce
+
+
+def _generating_async(
+    begin: Callable[[], _Run],
+    function: Callable[..., AsyncGenerator[Any, Any]],
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    @functools.wraps(function)
+    async def produce(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        items = function(*args, **kwargs)
+        run = begin()
+        kind: type[BaseException] | None = None
+        step: Awaitable[Any] = anext(items)
+        try:
+            while True:
+                try:
+                    item = await _as_current(run, step)
+                except StopAsyncIteration:
+                    return
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    await _as_current(run, items.aclose())
+                    raise
+                except BaseException as error:  # noqa: BLE001 - not ours, only passed on
+                    step = items.athrow(error)
+                else:
+                    step = items.asend(sent)
+        except BaseException as error:
+            kind = type(error)
+            raise
+        finally:
+            run.end(kind)
+
+    return produce
+
+
+async def _as_current(run: _Run, step: Awaitable[Any]) -> Any:
+    token = current_budget.set(run.budget)
+    try:
+        return await step
+    finally:
+        _leave(token)

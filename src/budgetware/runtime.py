@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict
@@ -99,6 +102,8 @@ class Runtime:
 
     _current: ClassVar[Runtime | None] = None
     _starting: ClassVar[threading.Lock] = threading.Lock()
+    _alive: ClassVar[weakref.WeakSet[Runtime]] = weakref.WeakSet()
+    _witnesses: ClassVar[tuple[Observing, ...]] = ()
 
     def __init__(self, policy: Policy, options: Options) -> None:
         self.telemetry = telemetry = Telemetry(
@@ -113,10 +118,11 @@ class Runtime:
         self.engine = (_WatchfulEngine if reload == "file" else Engine)(
             policy,
             clock=options.get("clock", perf_counter),
-            observers=(*telemetry.observers, *observers),
+            observers=(*telemetry.observers, *observers, *Runtime._witnesses),
             alarms=telemetry.alarms,
             on_fault=telemetry.on_fault,
         )
+        Runtime._alive.add(self)
         telemetry.watch(self.engine)
         if reload is not None:
             watch = self._watch(policy, options.get("environment"), reload)
@@ -154,6 +160,39 @@ class Runtime:
         with cls._starting:
             return cls._current or cls.start()
 
+    @classmethod
+    @contextmanager
+    def lent(cls, **options: Unpack[Options]) -> Iterator[Runtime]:
+        """Have a runtime of its own be the current one for a while, as tests want it.
+
+        Raises:
+            PolicyError: The policy file cannot be used.
+
+        """
+        before = cls._current
+        try:
+            yield cls.start(**options)
+        finally:
+            Runtime._current = before
+
+    @classmethod
+    @contextmanager
+    def witnessed(cls, observer: Observer) -> Iterator[None]:
+        """Have *observer* told, for a while, of the requests of every runtime there is or will be.
+
+        It is for tests of applications whose doors are made out of the tests' reach.
+        """
+        witness = Observing(observer)
+        Runtime._witnesses = (*cls._witnesses, witness)
+        for runtime in list(cls._alive):
+            runtime.engine.observe(witness)
+        try:
+            yield
+        finally:
+            Runtime._witnesses = tuple(one for one in cls._witnesses if one is not witness)
+            for runtime in list(cls._alive):
+                runtime.engine.ignore(witness)
+
     def _watch(
         self,
         policy: Policy,
@@ -182,3 +221,12 @@ class Runtime:
 
     def _reject(self, error: PolicyError) -> None:
         self.telemetry.say(names.EVENT_POLICY_REJECTED, "error", error=str(error))
+
+
+def _renew_lock() -> None:
+    # A thread of the parent may have held the lock at the moment of the fork.
+    Runtime._starting = threading.Lock()  # noqa: SLF001 - ours
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

@@ -7,9 +7,12 @@ body, and never in between, so nothing is left behind on the server's thread. Th
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from contextvars import Token
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from budgetware.runtime import Options
 
-Environ = MutableMapping[str, Any]
+Environ = dict[str, Any]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 Write = Callable[[bytes], object]
 StartResponse = Callable[..., Write]
@@ -76,21 +79,24 @@ class BudgetMiddleware:
             exchange = self._open(environ, start_response)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the answer
             self._engine.fault("begin", error)
-            return self._app(environ, start_response)
-        token = current_budget.set(exchange.budget)
-        try:
-            body = self._app(environ, exchange.start_response)
-        except BaseException as error:
-            exchange.raised(error)
+        else:
+            token = current_budget.set(exchange.budget)
+            try:
+                body = self._app(environ, exchange.start_response)
+            except BaseException as error:
+                exchange.raised(error)
+                exchange.finish()
+                raise
+            finally:
+                _leave(token)
+            try:
+                return exchange.body(body, environ.get("wsgi.file_wrapper"))
+            except Exception as error:  # noqa: BLE001 - likewise
+                self._engine.fault("body", error)
             exchange.finish()
-            raise
-        finally:
-            current_budget.reset(token)
-        try:
-            return exchange.body(body, environ.get("wsgi.file_wrapper"))
-        except Exception as error:  # noqa: BLE001 - likewise
-            self._engine.fault("body", error)
             return body
+        # Out here, so that what the application raises has no error of ours for its context.
+        return self._app(environ, start_response)
 
     def _open(self, environ: Environ, start_response: StartResponse) -> _Exchange:
         tier = self._tier_of(environ) if self._tier is not None else environ.get(TIER_KEY)
@@ -98,14 +104,19 @@ class BudgetMiddleware:
         root = _decoded(environ.get("SCRIPT_NAME", ""))
         path = (root + _decoded(environ.get("PATH_INFO", ""))) or "/"
         budget = self._engine.begin(method, path, tier, root)
-        timing = self._server_timing
-        kind = _Exchange
-        if timing and (timing is True or timing(environ)):
-            kind = _TimedExchange
-        exchange = kind(self._engine, budget, start_response)
+        tells = self._server_timing and self._tells_timing(environ)
+        exchange = (_TimedExchange if tells else _Exchange)(self._engine, budget, start_response)
         if method in _WITH_BODY:
             environ["wsgi.input"] = _TimedInput(environ["wsgi.input"], exchange)
         return exchange
+
+    def _tells_timing(self, environ: Environ) -> bool:
+        timing = self._server_timing
+        try:
+            return bool(timing(environ)) if callable(timing) else timing
+        except Exception as error:  # noqa: BLE001 - the application's function, our call
+            self._engine.fault("server_timing", error)
+            return False
 
     def _tier_of(self, environ: Environ) -> str | None:
         try:
@@ -119,6 +130,14 @@ class BudgetMiddleware:
 def _decoded(text: str) -> str:
     # PEP 3333 hands bytes over as latin-1 text.
     return text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace")
+
+
+def _leave(token: Token[Budget | None]) -> None:
+    try:  # noqa: SIM105 - suppress() would cost every step a call
+        current_budget.reset(token)
+    except ValueError:
+        # The application left its thread in another context, where nothing was set.
+        pass
 
 
 class _Exchange:
@@ -136,6 +155,7 @@ class _Exchange:
         status: str,
         headers: list[tuple[str, str]],
         *exc_info: ExcInfo | None,
+        **named: Any,
     ) -> Write:
         """Pass the start of the response on; called again with *exc_info* it replaces it."""
         try:
@@ -145,15 +165,12 @@ class _Exchange:
             headers = self._head(headers)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the response
             self._engine.fault("start_response", error)
-        write = self._start_response(status, headers, *exc_info)
+        write = self._start_response(status, headers, *exc_info, **named)
 
         def timed_write(data: bytes) -> object:
-            budget = self.budget
-            before = budget.clock()
-            if budget.first_byte_at is None:
-                budget.first_byte_at = before
+            since = self.wait(data)
             result = write(data)
-            self.pause(budget.clock() - before)
+            self.pause(since)
             return result
 
         return timed_write
@@ -162,7 +179,7 @@ class _Exchange:
         """Return *body* with its end noted, in the shape the server needs to recognise."""
         if type(body) is list or type(body) is tuple:
             self.close()
-            return _ReadyBody(self, body)
+            return _ReadyBody(self, body) if hasattr(self.budget, "untold") else body
         if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
             self.close()
             self._finish_with(body)
@@ -171,49 +188,72 @@ class _Exchange:
             return _SizedBody(self, body)
         return _Body(self, body)
 
-    def pause(self, waited_s: float) -> None:
-        """Leave out the time the server spent on the client."""
+    def wait(self, part: bytes = b"") -> float:
+        """Return when the server's time for *part* begins, having noted the first byte."""
+        budget = self.budget
         try:
-            self.budget.pause(waited_s)
+            now = budget.clock()
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the response
+            self._engine.fault("clock", error)
+            return inf  # as the beginning of a wait, it makes no wait
+        if part and budget.first_byte_at is None:
+            budget.first_byte_at = now
+        return now
+
+    def pause(self, since: float) -> None:
+        """Leave out the time the server has spent on the client *since*."""
+        budget = self.budget
+        try:
+            budget.pause(budget.clock() - since)
+        except Exception as error:  # noqa: BLE001 - likewise
             self._engine.fault("pause", error)
 
     def close(self) -> None:
         """End the budget: the application has nothing more to say."""
-        if self.budget.end is None:
-            self._engine.end(self.budget)
+        budget = self.budget
+        try:
+            if budget.end is None:
+                if hasattr(budget, "status") or self._failed():
+                    self._engine.end(budget)
+                else:
+                    # Neither an answer nor an error of its own: nobody was left to answer.
+                    self._engine.lose(budget)
+        except Exception as error:  # noqa: BLE001 - likewise
+            self._engine.fault("close", error)
 
     def raised(self, error: BaseException) -> None:
         """Note that *error* left the application."""
-        self.budget.error = type(error)
-        if isinstance(error, Exception):
-            self._engine.fail(self.budget)
+        try:
+            self.budget.error = type(error)
+            if isinstance(error, Exception):
+                self._engine.fail(self.budget)
+        except Exception as fault:  # noqa: BLE001 - a fault of ours must not replace the error
+            self._engine.fault("raised", fault)
 
     def finish(self) -> None:
         """Finish the budget, whatever way the application came to an end."""
-        budget = self.budget
-        error = getattr(budget, "error", None)
-        if hasattr(budget, "status") or (error is not None and issubclass(error, Exception)):
-            self._engine.finish(budget)
-        else:
-            # Neither an answer nor an error of the application: nobody was left to answer.
-            self._engine.lose(budget)
+        self.close()
+        try:
+            self._engine.finish(self.budget)
+        except Exception as error:  # noqa: BLE001 - likewise
+            self._engine.fault("finish", error)
 
     def _finish_with(self, body: Any) -> None:
         # The server sends a file of its own wrapper by itself; wrapping it would forbid that.
+        # What the stack has run it forgets, so the body is in no cycle that keeps the budget.
+        ending = ExitStack()
+        ending.callback(self.finish)
         close = getattr(body, "close", None)
-
-        def close_and_finish() -> None:
-            try:
-                if close is not None:
-                    close()
-            finally:
-                self.finish()
-
+        if close is not None:
+            ending.callback(close)
         try:
-            body.close = close_and_finish
+            body.close = ending.close
         except AttributeError:
             self.finish()
+
+    def _failed(self) -> bool:
+        error = getattr(self.budget, "error", None)
+        return error is not None and issubclass(error, Exception)
 
     def _head(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         return headers
@@ -231,7 +271,7 @@ class _TimedExchange(_Exchange):
 
 
 class _ReadyBody:
-    """A body that was complete when the application returned."""
+    """A body that was complete when the application returned, and has to be told of afterwards."""
 
     __slots__ = ("_body", "_exchange")
 
@@ -259,31 +299,28 @@ class _Body:
         self._exchange = exchange
         self._body = body
         self._steps: Iterator[bytes] | None = None
-        self._left_at = exchange.budget.clock()
+        self._left_at = exchange.wait()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        budget = self._exchange.budget
-        clock = budget.clock
-        self._exchange.pause(clock() - self._left_at)
-        token = current_budget.set(budget)
+        exchange = self._exchange
+        exchange.pause(self._left_at)
+        token = current_budget.set(exchange.budget)
         try:
             if self._steps is None:
                 self._steps = iter(self._body)
             part = next(self._steps)
         except StopIteration:
-            self._exchange.close()
+            exchange.close()
             raise
         except BaseException as error:
-            self._exchange.raised(error)
+            exchange.raised(error)
             raise
         finally:
-            current_budget.reset(token)
-        now = self._left_at = clock()
-        if part and budget.first_byte_at is None:
-            budget.first_byte_at = now
+            _leave(token)
+        self._left_at = exchange.wait(part)
         return part
 
     def close(self) -> None:
@@ -297,7 +334,7 @@ class _Body:
                 try:
                     close()
                 finally:
-                    current_budget.reset(token)
+                    _leave(token)
         except BaseException as error:
             exchange.raised(error)
             raise
@@ -314,6 +351,10 @@ class _SizedBody(_Body):
         return len(self._body)  # type: ignore[arg-type]
 
 
+_OTHER_READS: Final = frozenset({"read1", "readinto", "readinto1"})
+_END: Final = object()
+
+
 class _TimedInput:
     """The request's body; waiting for the client to send it is not the application's time."""
 
@@ -321,36 +362,33 @@ class _TimedInput:
         self._stream = stream
         self._exchange = exchange
 
-    def read(self, *size: int) -> bytes:
+    def read(self, *size: Any, **named: Any) -> Any:
         """Read up to *size* bytes."""
-        with self._waiting():
-            data: bytes = self._stream.read(*size)
-        return data
+        return self._timed(self._stream.read, *size, **named)
 
-    def readline(self, *size: int) -> bytes:
+    def readline(self, *size: Any, **named: Any) -> Any:
         """Read one line."""
-        with self._waiting():
-            line: bytes = self._stream.readline(*size)
-        return line
+        return self._timed(self._stream.readline, *size, **named)
 
-    def readlines(self, *hint: int) -> list[bytes]:
+    def readlines(self, *hint: Any, **named: Any) -> Any:
         """Read all lines."""
-        with self._waiting():
-            lines: list[bytes] = self._stream.readlines(*hint)
-        return lines
+        return self._timed(self._stream.readlines, *hint, **named)
 
     def __iter__(self) -> Iterator[bytes]:
-        while line := self.readline():
+        lines = iter(self._stream)
+        while (line := self._timed(next, lines, _END)) is not _END:
             yield line
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+    def __next__(self) -> Any:
+        return self._timed(next, self._stream)
 
-    @contextlib.contextmanager
-    def _waiting(self) -> Iterator[None]:
-        clock = self._exchange.budget.clock
-        before = clock()
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._stream, name)
+        return functools.partial(self._timed, found) if name in _OTHER_READS else found
+
+    def _timed(self, read: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        since = self._exchange.wait()
         try:
-            yield
+            return read(*args, **named)
         finally:
-            self._exchange.pause(clock() - before)
+            self._exchange.pause(since)

@@ -99,7 +99,7 @@ def http(method: str = "GET", path: str = "/signals/x", **more: Any) -> Scope:
         "method": method,
         "scheme": "http",
         "path": path,
-        "raw_path": path.encode(),
+        "raw_path": path.encode(errors="replace"),
         "query_string": b"",
         "root_path": "",
         "headers": [(b"host", b"testserver")],

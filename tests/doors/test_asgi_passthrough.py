@@ -201,7 +201,7 @@ def test_sent_messages_leave_as_they_are(messages: list[Message]) -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for message in messages:
-            assert await send(message) is None
+            await send(message)
 
     door = Door(app)
     wire = Wire()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import inf
 
-from budgetware._core.budget import Budget, Settled
+from budgetware._core.budget import MOST_NAMES, Budget, Settled
 from budgetware._core.policy import Ladder, Plan
 from budgetware._core.record import (
     Ending,
@@ -44,7 +44,9 @@ def account(budget: Budget, stages: Sequence[Stage], *, client_gone: bool = Fals
         first_byte_s = duration_s
     elapsed_s = duration_s if budget.lane.judges_last_byte or first_byte_s is None else first_byte_s
     openings = tuple(_openings(stages, budget.start, end))
-    totals = tuple(_totals(openings, budget.settled, budget.start, duration_s, plan))
+    totals = tuple(
+        _totals(openings, _settled(budget, len(openings)), budget.start, duration_s, plan)
+    )
     error = getattr(budget, "error", None)
     level = None if client_gone else level_of(elapsed_s, plan.limit_s, plan.ladder)
     return RequestRecord(
@@ -93,6 +95,13 @@ def _openings(stages: Iterable[Stage], start: float, end: float) -> Iterable[Sta
         )
 
 
+def _settled(budget: Budget, more: int) -> Settled | None:
+    """Return a copy of what was settled, to find a place for *more* openings in."""
+    if budget.settled is not None:
+        return budget.settled.copy()
+    return Settled(budget.start, budget.lane.plan.stages) if more > MOST_NAMES else None
+
+
 def _totals(
     openings: Sequence[StageRecord],
     settled: Settled | None,
@@ -103,7 +112,7 @@ def _totals(
     calls: dict[Key, int] = {} if settled is None else dict(settled.calls)
     intervals: list[Interval] = []
     for name, operation, start_s, lasted_s, _, _ in openings:
-        key: Key = (name, operation) if settled is None else settled.key((name, operation))
+        key: Key = (name, operation) if settled is None else settled.key(name, operation)
         intervals.append(Interval(*key, start_s, start_s + lasted_s))
         calls[key] = calls.get(key, 0) + 1
         if key[1] is not None:
@@ -141,7 +150,7 @@ def _total(  # noqa: PLR0913, PLR0917 - called for every stage of a notable requ
     level = level_of(spent_s, limit_s, ladder)
     if calls > calls_limit:
         # A count has no "nearly": the 40th of 50 calls is not worth a line in the log.
-        by_calls = level_of(calls, calls_limit, ladder)
+        by_calls = Level.BREACH if calls > calls_limit * ladder.breach else Level.CRITICAL
         if _SEVERITY[by_calls] > _SEVERITY[level]:
             level = by_calls
     overage_s = spent_s - limit_s if spent_s > limit_s else 0.0

@@ -7,14 +7,15 @@ no more stages.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Final
 
 from budgetware._core.lane import Lane
-from budgetware._core.policy import OTHER
+from budgetware._core.policy import OTHER, StagePlan
 from budgetware._core.record import Interval, Key, Share, settle
 from budgetware._core.stage import Clock, Stage
 
@@ -24,34 +25,73 @@ MOST_STAGES: Final = 256
 MOST_NAMES: Final = 64
 """Distinct stage names one request's settled totals keep; the rest are ``_OTHER``."""
 
-_settling = threading.RLock()
+_settling = threading.Lock()
 
 INERT: Final[deque[Stage]] = deque(maxlen=0)
 """The openings of a budget that has ended: takes whatever is appended and keeps nothing."""
 
 
 class Settled:
-    """What was already accounted for when a request had too many stages to keep them all."""
+    """What was already accounted for when a request had too many stages to keep them all.
 
-    __slots__ = ("calls", "shares", "since")
+    Attributes:
+        since: Up to when.
+        declared: The stages that have a place of their own however many names there are.
+        shares: What each stage and operation has had.
+        calls: How often each was opened and closed.
 
-    def __init__(self, since: float) -> None:
+    """
+
+    __slots__ = ("calls", "declared", "shares", "since")
+
+    def __init__(self, since: float, declared: Mapping[str, StagePlan]) -> None:
         self.since = since
+        self.declared = declared
         self.shares: dict[Key, Share] = {}
         self.calls: dict[Key, int] = {}
 
-    def key(self, key: Key) -> Key:
-        """Return *key*, or that of ``_OTHER`` once there are too many names."""
-        if key in self.shares or len(self.shares) < MOST_NAMES:
-            return key
-        return (OTHER, None)
+    def copy(self) -> Settled:
+        """Return the same figures in an object of their own."""
+        copied = Settled(self.since, self.declared)
+        copied.shares = self.shares.copy()
+        copied.calls = self.calls.copy()
+        return copied
 
-    def add(self, key: Key, share: Share, calls: int) -> None:
-        """Add *share* and *calls* to what *key* had."""
-        key = self.key(key)
-        had = self.shares.get(key, Share(0.0, 0.0))
-        self.shares[key] = Share(had.spent + share.spent, had.exclusive + share.exclusive)
-        self.calls[key] = self.calls.get(key, 0) + calls
+    def key(self, name: str, operation: str | None) -> Key:
+        """Return what *operation* of *name* is accounted under, and make a place for it.
+
+        Once there are too many names, an operation is only part of its stage and a stage only
+        part of ``_OTHER``, unless the policy lists it.
+        """
+        stage = self.declared.get(name)
+        if stage is None and not self._has_room((name, None)):
+            name, operation = OTHER, None
+        self.shares.setdefault((name, None), _NOTHING)
+        if operation is None:
+            return name, None
+        listed = stage is not None and operation in stage.operations
+        if not listed and not self._has_room((name, operation)):
+            return name, None
+        self.shares.setdefault((name, operation), _NOTHING)
+        return name, operation
+
+    def add(self, shares: Mapping[Key, Share], until: float) -> None:
+        """Add *shares* of the time up to *until*."""
+        self.since = until
+        for key, share in shares.items():
+            had = self.shares[key]
+            self.shares[key] = Share(had.spent + share.spent, had.exclusive + share.exclusive)
+
+    def count(self, key: Key, calls: int) -> None:
+        """Count *calls* openings of what is accounted under *key*."""
+        for counted in {(key[0], None), key}:
+            self.calls[counted] = self.calls.get(counted, 0) + calls
+
+    def _has_room(self, key: Key) -> bool:
+        return key in self.shares or len(self.shares) < MOST_NAMES
+
+
+_NOTHING: Final = Share(0.0, 0.0)
 
 
 class Budget:
@@ -76,6 +116,7 @@ class Budget:
         error: The exception type that left the application.
         failed: That the request was counted as failed.
         waited_s: Seconds the client kept the application waiting.
+        paused_to: Up to when waits for the client were left out.
 
     """
 
@@ -89,6 +130,7 @@ class Budget:
         "lane",
         "notable",
         "opens",
+        "paused_to",
         "room",
         "settled",
         "stages",
@@ -115,6 +157,7 @@ class Budget:
     error: type[BaseException]
     failed: bool
     waited_s: float
+    paused_to: float
 
     @property
     def deadline(self) -> float:
@@ -139,13 +182,22 @@ class Budget:
         if plan.limit_s == inf:
             return inf
         now = self.clock() if self.end is None else self.end
+        # Before what was settled: stages that are in both are clipped, in neither they were lost.
+        stages = list(self.stages)
+        settled = self.settled
+        since = self.start
         spent: dict[str, float] = {}
-        if self.settled is not None:
-            spent = {name: share.spent for (name, _), share in self.settled.shares.items()}
-        for stage in list(self.stages):
-            if stage.start is not None:
-                end = getattr(stage, "end", now)
-                spent[stage.name] = spent.get(stage.name, 0.0) + end - stage.start
+        if settled is not None:
+            since = settled.since
+            shares = settled.shares.items()
+            spent = {name: share.spent for (name, part), share in shares if part is None}
+        intervals = [
+            Interval(stage.name, None, stage.start, getattr(stage, "end", now))
+            for stage in stages
+            if stage.start is not None
+        ]
+        for (name, _), share in settle(intervals, since, now).items():
+            spent[name] = spent.get(name, 0.0) + share.spent
         claims = sum(
             max(0.0, stage.limit_s - spent.get(name, 0.0))
             for name, stage in plan.stages.items()
@@ -156,21 +208,27 @@ class Budget:
     def pause(self, waited_s: float) -> None:
         """Leave out *waited_s* seconds that have just been spent waiting for the client.
 
-        Everything noted so far moves forward by the wait, as if the clock had stood still.
+        Everything noted so far moves forward by the wait, as if the clock had stood still; what
+        was noted during the wait moves to its end. Waits that overlap are left out once.
         """
         if self.end is not None or waited_s <= 0:
             return
+        now = self.clock()
+        waited_s -= max(0.0, getattr(self, "paused_to", -inf) - (now - waited_s))
+        self.paused_to = now
+        if waited_s <= 0:
+            return
         self.waited_s = getattr(self, "waited_s", 0.0) + waited_s
-        self.start += waited_s
+        self.start = min(self.start + waited_s, now)
         if self.first_byte_at is not None:
-            self.first_byte_at += waited_s
+            self.first_byte_at = min(self.first_byte_at + waited_s, now)
         if self.settled is not None:
-            self.settled.since += waited_s
+            self.settled.since = min(self.settled.since + waited_s, now)
         for stage in self.stages:
             if stage.start is not None:
-                stage.start += waited_s
+                stage.start = min(stage.start + waited_s, now)
                 if hasattr(stage, "end"):
-                    stage.end += waited_s
+                    stage.end = min(stage.end + waited_s, now)
 
     def close(self, end: float) -> Sequence[Stage]:
         """End an open budget and return its openings; what is opened from here on is not kept."""
@@ -180,40 +238,43 @@ class Budget:
 
     def settle(self) -> None:
         """Account for everything up to now, and keep only the stages that are still open."""
-        with _settling:
+        # Never waiting: whoever comes while another is at it has a next stage to do it at.
+        if not _settling.acquire(blocking=False):
+            return
+        try:
             stages = self.stages
-            if not isinstance(stages, list) or len(stages) < self.room:
-                return
-            kept = stages[:]
-            still_open = [stage for stage in kept if not hasattr(stage, "end")]
-            self.room = max(MOST_STAGES, 2 * len(still_open))
-            # Whatever other threads append meanwhile stands behind what was copied.
-            stages[: len(kept)] = still_open
-            try:
-                self._settle(kept, self.clock())
-            except Exception:  # noqa: BLE001 - called by the application, which must not notice
-                self.lane.fault("settle")
+            if isinstance(stages, list) and len(stages) >= self.room:
+                self._settle(stages, self.clock())
+        except Exception:  # noqa: BLE001 - called by the application, which must not notice
+            self.lane.fault("settle")
+        finally:
+            _settling.release()
 
     def _settle(self, stages: list[Stage], now: float) -> None:
-        settled = self.settled or Settled(self.start)
-        intervals = [
-            Interval(
-                *settled.key((stage.name, stage.operation)),
-                stage.start,
-                getattr(stage, "end", now),
-            )
-            for stage in stages
-            if stage.start is not None
-        ]
-        for key, share in settle(intervals, settled.since, now).items():
-            settled.add(key, share, 0)
-        for stage in stages:
-            if stage.start is not None and hasattr(stage, "end"):
-                for key in {(stage.name, None), (stage.name, stage.operation)}:
-                    settled.add(key, Share(0.0, 0.0), 1)
-        settled.since = now
-        self.settled = settled
-        self.lane.keep(stage for stage in stages if hasattr(stage, "end"))
+        seen = stages[:]
+        noted = [(stage, getattr(stage, "end", inf)) for stage in seen if stage.start is not None]
+        # What another thread has opened or closed after *now* is left for the next time.
+        still_open = [stage for stage, end in noted if end > now]
+        closed = [stage for stage, end in noted if end <= now]
+        self.room = max(MOST_STAGES, 2 * len(still_open))
+        try:
+            had = self.settled
+            settled = Settled(self.start, self.lane.plan.stages) if had is None else had.copy()
+            names = dict.fromkeys((stage.name, stage.operation) for stage, _ in noted)
+            keys = {name: settled.key(*name) for name in names}
+            intervals = [
+                Interval(*keys[stage.name, stage.operation], stage.start, end)  # type: ignore[arg-type]
+                for stage, end in noted
+            ]
+            settled.add(settle(intervals, settled.since, now), now)
+            calls = Counter((stage.name, stage.operation) for stage in closed)
+            for name, count in calls.items():
+                settled.count(keys[name], count)
+            self.settled = settled
+        finally:
+            # Whatever other threads append meanwhile stands behind what was looked at.
+            stages[: len(seen)] = still_open
+        self.lane.keep(closed)
 
 
 def opened(lane: Lane, clock: Clock, opens: type[Stage]) -> Budget:
@@ -234,3 +295,13 @@ def opened(lane: Lane, clock: Clock, opens: type[Stage]) -> Budget:
     budget.trailers = False
     budget.start = clock()
     return budget
+
+
+def _renew_lock() -> None:
+    # A thread of the parent may have held the lock at the moment of the fork.
+    global _settling  # noqa: PLW0603 - one lock for what happens once in 256 stages
+    _settling = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

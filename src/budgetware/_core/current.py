@@ -59,24 +59,36 @@ class LooseStage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        stage = self._leave(_current())
-        if stage is not None:
-            stage.__exit__(kind, error, trace)
+        owner = _current()
+        try:
+            if owner is None:
+                self.opened.remove(_OUTSIDE)
+                return
+        except ValueError:  # it was entered where a budget was open
+            pass
+        self._leave(owner, kind, error, trace)
 
     def __call__(self, function: F) -> F:
         name, operation = self.name, self.operation
         return decorated(lambda: handle.stage(name, operation), function)
 
-    def _leave(self, owner: Budget | None) -> StageContext | None:
-        """Take back the last entry of *owner*; when it was entered elsewhere, the likeliest."""
+    def _leave(
+        self,
+        owner: Budget | None,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the last stage of *owner*; when it was entered elsewhere, the likeliest."""
         opened = self.opened
         while entries := opened[:]:
             mine = [entry for entry in entries if entry[0] is owner]
             entry = (mine or [entry for entry in entries if entry is _OUTSIDE] or entries)[-1]
             with suppress(ValueError):  # another thread has just left the same way
                 opened.remove(entry)
-                return entry[1]
-        return None
+                if entry[1] is not None:
+                    entry[1].__exit__(kind, error, trace)
+                return
 
 
 class CurrentBudget:

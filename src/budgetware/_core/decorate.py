@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractContextManager, aclosing, suppress
 from typing import Any, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -18,15 +18,7 @@ def decorated(enter: Callable[[], AbstractContextManager[object]], function: F) 
     while they are being run through, not while they are merely created.
     """
     if inspect.isasyncgenfunction(function):
-
-        @functools.wraps(function)
-        async def produce_async(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-            with enter():
-                async with aclosing(function(*args, **kwargs)) as items:
-                    async for item in items:
-                        yield item
-
-        return cast("F", produce_async)
+        return cast("F", _produced(enter, function))
 
     if inspect.iscoroutinefunction(function):
 
@@ -52,3 +44,26 @@ def decorated(enter: Callable[[], AbstractContextManager[object]], function: F) 
             return function(*args, **kwargs)
 
     return cast("F", run)
+
+
+def _produced(
+    enter: Callable[[], AbstractContextManager[object]],
+    function: Callable[..., AsyncGenerator[Any, Any]],
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    @functools.wraps(function)
+    async def produce(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        # What ``yield from`` does for generators: whatever is sent or thrown in goes on inside.
+        with enter(), suppress(StopAsyncIteration):
+            async with aclosing(function(*args, **kwargs)) as items:
+                item = await anext(items)
+                while True:
+                    try:
+                        sent = yield item
+                    except GeneratorExit:  # closed, and so will the one inside be
+                        raise
+                    except BaseException as error:  # noqa: BLE001 - not ours, only passed on
+                        item = await items.athrow(error)
+                    else:
+                        item = await items.asend(sent)
+
+    return produce

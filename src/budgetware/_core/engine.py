@@ -60,9 +60,22 @@ class _Desk:
 
     def match(self, method: str, path: str, root: str | None) -> Lanes:
         lanes = self._find(method, path)
-        if lanes is None and root and path.startswith(root):
-            lanes = self._find(method, path[len(root) :] or "/")
+        if lanes is None and root:
+            lanes = self._match_mounted(method, path, root)
         return lanes or self.unmatched
+
+    def _match_mounted(self, method: str, path: str, root: str) -> Lanes | None:
+        # Clients, a router in between and the application each see another part of the path, and
+        # templates may be written as any of them does.
+        if path != root and not path.startswith(root + "/"):
+            return self._find(method, root + path)  # a server that leaves the root out of the path
+        at = root.find("/", 1)
+        while at > 0:
+            lanes = self._find(method, path[at:])
+            if lanes is not None:
+                return lanes
+            at = root.find("/", at + 1)
+        return self._find(method, path[len(root) :] or "/")
 
     def job(self, name: str, tier: str | None) -> Lane:
         lanes = self._routes.get(name)
@@ -140,6 +153,14 @@ class Engine:
         """Put *policy* in force for requests that begin from now on."""
         self._desk = _Desk(policy, self.tally, self._relieve)
 
+    def observe(self, observing: Observing) -> None:
+        """Tell *observing*, too, of requests that end from now on."""
+        self._observers = (*self._observers, observing)
+
+    def ignore(self, observing: Observing) -> None:
+        """Tell *observing* no more."""
+        self._observers = tuple(one for one in self._observers if one is not observing)
+
     def begin(
         self,
         method: str,
@@ -208,10 +229,13 @@ class Engine:
             listeners = self._listeners()
             if listeners or budget.notable:
                 self._tell(account(budget, stages), lane, listeners)
-            if len(lane.durations) >= self.absorb_at:
-                self.absorb()
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("tell", error)
+        try:
+            if len(budget.lane.durations) >= self.absorb_at:
+                self.absorb()
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.fault("absorb", error)
 
     def finish(self, budget: Budget) -> None:
         """End *budget* unless it has ended, and tell whoever has to be told. Once."""
@@ -234,6 +258,8 @@ class Engine:
         try:
             if budget.end is None:
                 stages = budget.close(self.clock())
+                # What the application makes of it, with nobody to answer, is no failure.
+                budget.failed = True
                 budget.lane.lose()
                 listeners = self._listeners()
                 if listeners:

@@ -21,7 +21,7 @@ LONGEST_NAME = 128
 """Characters of a stage name; longer ones are counted as ``_OTHER``."""
 
 MOST_PENDING = 1024
-"""Durations of one stage that are left pending while their request goes on."""
+"""Durations of settled stages that are left pending while their request goes on."""
 
 
 class Lane:
@@ -44,6 +44,7 @@ class Lane:
         "_calls",
         "_intake",
         "_keep",
+        "_kept",
         "_least_calls",
         "_least_s",
         "_operations",
@@ -79,6 +80,7 @@ class Lane:
         self.series.limit_s = plan.limit_s
         self._intake = tally.intake(self.series, plan.limit_s, plan.ladder, self)
         self.durations = self._intake.pending
+        self._kept = 0
         self._tally = tally
         self._relieve = tally.absorb if relieve is None else relieve
         self._stages: dict[str, StageSeries] = {}
@@ -114,15 +116,14 @@ class Lane:
             return False
         return self._over(stages, end)
 
-    def keep(self, stages: Iterable[Stage]) -> None:
+    def keep(self, stages: Sequence[Stage]) -> None:
         """Keep the durations of closed stages whose request goes on."""
-        full = False
         for stage in stages:
             if stage.start is not None:
-                pending = self._series(stage.name).pending
-                pending.append(stage.end - stage.start)
-                full = full or len(pending) >= MOST_PENDING
-        if full:
+                self._series(stage.name).pending.append(stage.end - stage.start)
+        self._kept += len(stages)
+        if self._kept >= MOST_PENDING:
+            self._kept = 0
             self._relieve()
 
     def violate(self, record: RequestRecord) -> None:

@@ -10,7 +10,6 @@ Times here are seconds on the request's own clock, waits for the client left out
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -202,20 +201,25 @@ def settle(intervals: Sequence[Interval], since: float, until: float) -> dict[Ke
 
     The sum of all exclusive times is the length of the union of all intervals, up to rounding.
     """
-    clipped = [
-        Interval(name, operation, max(start, since), min(end, until))
-        # In the order they were opened, which clipping would hide.
-        for name, operation, start, end in sorted(intervals, key=_start)
-    ]
+    clipped = _clipped(intervals, since, until)
     in_sequence = _in_sequence(clipped)
     if in_sequence is not None:
         return in_sequence
+    # In the order they were opened, which clipping would hide.
+    clipped = _clipped(sorted(intervals, key=_start), since, until)
     spent = _unions(clipped)
     exclusive = _exclusive(clipped)
     return {
         key: Share(total, exclusive.get(key[0], 0.0) if key[1] is None else 0.0)
         for key, total in spent.items()
     }
+
+
+def _clipped(intervals: Iterable[Interval], since: float, until: float) -> list[Interval]:
+    return [
+        Interval(name, operation, max(start, since), min(end, until))
+        for name, operation, start, end in intervals
+    ]
 
 
 def _in_sequence(intervals: Sequence[Interval]) -> dict[Key, Share] | None:
@@ -260,27 +264,27 @@ def _unions(intervals: Sequence[Interval]) -> dict[Key, float]:
 
 
 def _exclusive(intervals: Sequence[Interval]) -> dict[str, float]:
-    """Sweep through time; the open interval that started last takes each instant."""
+    """Sweep through time; of the intervals, sorted by start, the last open one takes each instant.
+
+    As they are taken up in the order of their starts, a stack has the one opened last on top.
+    """
     owned: dict[str, float] = {}
-    waiting = sorted(range(len(intervals)), key=lambda index: (intervals[index].start, index))
-    # A heap of (-start, -index): the latest start on top, the later registered of equals first.
-    open_now: list[tuple[float, int]] = []
+    open_now: list[Interval] = []
     position = 0
     now = -inf
-    while position < len(waiting) or open_now:
-        while open_now and intervals[-open_now[0][1]].end <= now:
-            heapq.heappop(open_now)
-        upcoming = intervals[waiting[position]].start if position < len(waiting) else inf
+    while position < len(intervals) or open_now:
+        while open_now and open_now[-1].end <= now:
+            open_now.pop()
+        upcoming = intervals[position].start if position < len(intervals) else inf
         if open_now:
-            owner = intervals[-open_now[0][1]]
+            owner = open_now[-1]
             until = min(owner.end, upcoming)
             owned[owner.name] = owned.get(owner.name, 0.0) + (until - now)
             now = until
         elif upcoming < inf:
             now = upcoming
-        while position < len(waiting) and intervals[waiting[position]].start <= now:
-            index = waiting[position]
-            heapq.heappush(open_now, (-intervals[index].start, -index))
+        while position < len(intervals) and intervals[position].start <= now:
+            open_now.append(intervals[position])
             position += 1
     return owned
 

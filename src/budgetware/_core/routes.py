@@ -90,7 +90,7 @@ class RouteTable(Generic[T]):
         """
         methods = self.literal.get(path)
         asked = path
-        if methods is None and path[-1:] == "/" and path != "/":
+        if methods is None and path[-1:] == "/" and path.strip("/"):
             path = path[:-1]
             methods = self.literal.get(path)
         if methods is not None:

@@ -1,0 +1,159 @@
+"""What is measured and what is promised of it. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: For ``--only`` and the results file.
+        group: The module that measures it.
+        what: What is divided by what.
+        goal: The largest value that passes, the smallest with *at_least*; ``None`` without a goal.
+        at_least: Whether larger is better.
+        unit: What stands behind the value; nothing for a ratio.
+        digits: Digits after the point.
+
+    """
+
+    name: str
+    group: str
+    what: str
+    goal: float | None = None
+    at_least: bool = False
+    unit: str = ""
+    digits: int = 2
+
+    def passes(self, value: float) -> bool:
+        """Tell whether *value* reaches the goal."""
+        if self.goal is None:
+            return True
+        return value >= self.goal if self.at_least else value <= self.goal
+
+    def written(self, value: float) -> str:
+        """Return *value* as the table shows it."""
+        return f"{value:.{self.digits}f}{self.unit}"
+
+
+ROWS: Final = (
+    Row(name="stage", group="stages", what="stage / FLOOR", goal=1.5),
+    Row(name="stage-outside", group="stages", what="stage outside a request / FLOOR", goal=1.2),
+    Row(name="asgi-0", group="requests_asgi", what="Starlette, 0 stages: total / bare", goal=1.18),
+    Row(
+        name="asgi-8",
+        group="requests_asgi",
+        what="Starlette, 8 stages + histograms: added / FLOOR8 added",
+        goal=1.6,
+    ),
+    Row(
+        name="asgi-8-timing",
+        group="requests_asgi",
+        what="the same + Server-Timing: added / FLOOR8 added",
+        goal=2.3,
+    ),
+    Row(
+        name="asgi-8-all",
+        group="requests_asgi",
+        what="the same + traces=auto + alarms: added / 8 prometheus .time() added",
+        goal=0.6,
+    ),
+    Row(name="floor8", group="requests_asgi", what="FLOOR8: total / bare"),
+    Row(name="asgi-8-total", group="requests_asgi", what="Starlette, 8 stages: total / bare"),
+    Row(
+        name="asgi-0-auto",
+        group="requests_asgi",
+        what="0 stages, traces=auto, no tracer: total / bare",
+    ),
+    Row(
+        name="asgi-8-auto",
+        group="requests_asgi",
+        what="8 stages, traces=auto, no tracer: added / FLOOR8 added",
+    ),
+    Row(
+        name="asgi-8-checked",
+        group="requests_asgi",
+        what="8 stages, longer than its least allocation: added / FLOOR8 added",
+    ),
+    Row(
+        name="asgi-8-template",
+        group="requests_asgi",
+        what="8 stages, route from a template: added / FLOOR8 added",
+    ),
+    Row(
+        name="callgrind-8",
+        group="callgrind",
+        what="8 stages + histograms, instructions: added / FLOOR8 added",
+        goal=1.35,
+    ),
+    Row(
+        name="callgrind-0",
+        group="callgrind",
+        what="0 stages, instructions: total / bare",
+    ),
+    Row(
+        name="otel",
+        group="peers",
+        what="8 stages added / OpenTelemetry ASGI + 8 spans added",
+        goal=1 / 30,
+        digits=4,
+    ),
+    Row(
+        name="sentry",
+        group="peers",
+        what="8 stages added / sentry ASGI + 8 spans added",
+        goal=1 / 60,
+        digits=4,
+    ),
+    Row(
+        name="span",
+        group="peers",
+        what="8 stages added inside a recording span (traces=auto)",
+        unit=" us",
+        digits=1,
+    ),
+    Row(name="wsgi-8", group="requests_wsgi", what="Flask, 8 stages: total / bare", goal=1.25),
+    Row(name="wsgi-0", group="requests_wsgi", what="Flask, 0 stages: total / bare"),
+    Row(
+        name="uvicorn",
+        group="uvicorn_wrk",
+        what="uvicorn + wrk, 8 stages: capacity by CPU, of bare",
+        goal=75.0,
+        at_least=True,
+        unit=" %",
+        digits=1,
+    ),
+    Row(
+        name="uvicorn-floor8",
+        group="uvicorn_wrk",
+        what="uvicorn + wrk, FLOOR8: capacity by CPU, of bare",
+        unit=" %",
+        digits=1,
+    ),
+    Row(
+        name="import",
+        group="imports",
+        what="import budgetware, cold, over a bare interpreter",
+        goal=40.0,
+        unit=" ms",
+        digits=1,
+    ),
+    Row(
+        name="memory",
+        group="memory",
+        what="requests over 100k distinct paths: RSS growth after warm-up",
+        goal=10.0,
+        unit=" MB",
+        digits=1,
+    ),
+)
+"""In the order of the table; the rows of a group are measured in one process."""
+
+
+def groups(rows: tuple[Row, ...]) -> list[str]:
+    """Return the groups of *rows* in their order, each once."""
+    return list(dict.fromkeys(row.group for row in rows))

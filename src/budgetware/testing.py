@@ -1,0 +1,272 @@
+"""For tests: a clock that is moved by hand, requests without a server, and the records of both.
+
+Everything here is public. The pytest plugin, ``budgetware.pytest_plugin``, makes fixtures of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+from budgetware._core.budget import Budget
+from budgetware._core.current import current_budget
+from budgetware._core.engine import Engine
+from budgetware._core.policy import Policy
+from budgetware._core.record import RequestRecord, StageTotal
+from budgetware.runtime import Options, Runtime
+from budgetware.units import format_duration
+
+__all__ = ["Capture", "FakeClock", "assert_within_budget", "captured", "recorded", "request"]
+
+SERVER_ERROR: Final = 500
+
+
+class FakeClock:
+    """A monotonic clock that stands still until it is advanced.
+
+    Attributes:
+        now: Where it stands, in seconds.
+
+    """
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """Return where it stands, in seconds."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let *seconds* pass.
+
+        Raises:
+            ValueError: *seconds* is negative; a monotonic clock does not go back.
+
+        """
+        if seconds < 0:
+            raise ValueError(f"a monotonic clock cannot go back, not even {-seconds} seconds")
+        self.now += seconds
+
+
+class Capture:
+    """What ``captured`` gives: an engine of its own, and the record of every request it served.
+
+    Attributes:
+        records: One per finished request or job, oldest first.
+        options: For a door that is to belong to this capture:
+            ``BudgetMiddleware(app, **capture.options)``.
+
+    """
+
+    def __init__(self, runtime: Runtime, options: Options, records: list[RequestRecord]) -> None:
+        self.records = records
+        self.options = options
+        self._engine = runtime.engine
+
+    @property
+    def record(self) -> RequestRecord:
+        """The latest record.
+
+        Raises:
+            LookupError: Nothing has finished yet.
+
+        """
+        if not self.records:
+            raise LookupError("no request has finished yet; leave its `with` block first")
+        return self.records[-1]
+
+    @contextmanager
+    def request(
+        self,
+        method: str = "GET",
+        path: str = "/",
+        *,
+        tier: str | None = None,
+        status: int = 200,
+    ) -> Iterator[Budget]:
+        """Have the block be a request's work, answered with *status* when it ends.
+
+        What the block calls finds its budget open, as it would behind a door; an exception passes
+        through and makes the request a failed one.
+        """
+        with _served(self._engine, method, path, tier, status) as account:
+            yield account
+
+
+@contextmanager
+def captured(
+    policy: Policy | str | Path | None = None,
+    *,
+    clock: Callable[[], float] = perf_counter,
+) -> Iterator[Capture]:
+    """Serve requests and jobs without a server, and capture their records.
+
+    Within the block ``budget.open(...)`` belongs to the capture. It logs and exports nothing.
+
+    Args:
+        policy: A policy, its YAML text, or its file; by default the file the doors would find.
+        clock: Monotonic seconds, such as a ``FakeClock``.
+
+    Raises:
+        PolicyError: The policy cannot be used.
+
+    """
+    records: list[RequestRecord] = []
+    options = _silent(_read(policy))
+    options["clock"] = clock
+    options["observers"] = [records.append]
+    with Runtime.lent(**options) as runtime:
+        yield Capture(runtime, options, records)
+
+
+@contextmanager
+def recorded() -> Iterator[list[RequestRecord]]:
+    """Collect the records of whatever this process serves meanwhile, behind doors of its own.
+
+    Doors that were opened before count as well as those that open during the block.
+    """
+    records: list[RequestRecord] = []
+    with Runtime.witnessed(records.append):
+        yield records
+
+
+@contextmanager
+def request(
+    method: str = "GET",
+    path: str = "/",
+    *,
+    tier: str | None = None,
+    status: int = 200,
+) -> Iterator[Budget]:
+    """Have the block be the work of a request to the door that was opened last.
+
+    Without a door it has the limits of the policy file that a door would find.
+
+    Raises:
+        PolicyError: The policy file cannot be used.
+
+    """
+    with _served(Runtime.current().engine, method, path, tier, status) as account:
+        yield account
+
+
+def assert_within_budget(records: RequestRecord | Iterable[RequestRecord]) -> None:
+    """Fail unless every request, and every stage in it, kept what it was promised.
+
+    Nothing to look at is a failure, too: neither no record at all nor records without any limit
+    say that a promise was kept.
+
+    Raises:
+        AssertionError: It lists what went over, and by how much.
+
+    """
+    __tracebackhide__ = True
+    found = [records] if isinstance(records, RequestRecord) else list(records)
+    if not found:
+        raise AssertionError("there is no record: nothing was served, or it has not finished yet")
+    if all(record.limit_s == _NO_LIMIT and not _limited(record) for record in found):
+        routes = ", ".join(sorted({record.route for record in found}))
+        raise AssertionError(f"nothing was promised to any of these requests: {routes}")
+    over = [text for text in map(_verdict, found) if text]
+    if over:
+        raise AssertionError(f"{len(over)} of {len(found)} over budget\n" + "\n".join(over))
+
+
+_NO_LIMIT: Final = float("inf")
+
+
+def _limited(record: RequestRecord) -> bool:
+    return any(
+        stage.limit_s < _NO_LIMIT or stage.calls_limit < _NO_LIMIT for stage in record.stages
+    )
+
+
+def _verdict(record: RequestRecord) -> str:
+    """Return what was too long in *record*, and where its time went; empty if nothing was."""
+    lines = [_overdraft(stage) for stage in record.stages]
+    lines = [f"  {line}" for line in lines if line]
+    if not (lines or record.overage_s > 0):
+        return ""
+    name = record.route if record.tier is None else f"{record.route} ({record.tier})"
+    took = _excess(record.elapsed_s, record.limit_s)
+    spent = [(stage.exclusive_s, stage.name) for stage in record.stages if not stage.operation]
+    spent.append((record.unattributed_s, "no stage"))
+    shares = [f"{stage} {_short(seconds)}" for seconds, stage in sorted(spent, reverse=True)]
+    return "\n".join([f"{name}: {took}", *lines, f"  the time went to: {', '.join(shares)}"])
+
+
+def _overdraft(stage: StageTotal) -> str:
+    name = stage.name if stage.operation is None else f"{stage.name} {stage.operation}"
+    if stage.overage_s > 0:
+        return f"{name}: {_excess(stage.spent_s, stage.limit_s)}, {stage.calls} calls"
+    if stage.calls > stage.calls_limit:
+        return f"{name}: {stage.calls} calls of {stage.calls_limit:.0f}"
+    return ""
+
+
+def _excess(took_s: float, limit_s: float) -> str:
+    if limit_s == _NO_LIMIT:
+        return _short(took_s)
+    text = f"{_short(took_s)} of {_short(limit_s)}"
+    return f"{text}, {_short(took_s - limit_s)} too long" if took_s > limit_s else text
+
+
+def _short(seconds: float) -> str:
+    return format_duration(round(seconds, 9), digits=4)
+
+
+@contextmanager
+def _served(
+    engine: Engine,
+    method: str,
+    path: str,
+    tier: str | None,
+    status: int,
+) -> Iterator[Budget]:
+    account = engine.begin(method, path, tier)
+    token = current_budget.set(account)
+    try:
+        yield account
+        account.status = status
+        if status >= SERVER_ERROR:
+            engine.fail(account)
+    except BaseException as error:
+        account.error = type(error)
+        if isinstance(error, Exception):
+            engine.fail(account)
+        raise
+    finally:
+        engine.finish(account)
+        current_budget.reset(token)
+
+
+def _read(policy: Policy | str | Path | None) -> Policy:
+    if isinstance(policy, Policy):
+        return policy
+    from budgetware.policyfile import check, load  # noqa: PLC0415 - a policy may come from code
+
+    if isinstance(policy, str) and "\n" in policy:
+        return check(policy).require()
+    return load(policy)
+
+
+def _silent(policy: Policy) -> Options:
+    """Return the options of a runtime that tells nobody but its observers."""
+    import structlog  # noqa: PLC0415 - only when something is captured
+    from opentelemetry.metrics import NoOpMeterProvider  # noqa: PLC0415 - likewise
+
+    mute = structlog.make_filtering_bound_logger(_ABOVE_ALL)
+    return {
+        "policy": policy,
+        "meter_provider": NoOpMeterProvider(),
+        "logger": structlog.wrap_logger(None, wrapper_class=mute),
+        "histograms": "off",
+        "traces": "off",
+    }
+
+
+_ABOVE_ALL: Final = 60
+"""A log level above that of every event."""

@@ -1,0 +1,27 @@
+"""Each test begins in a process that has no door open yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from budgetware._core.current import current_budget
+from budgetware.runtime import Runtime
+
+# No deadline: the suite runs on small, loaded machines, and time here is not what is tested.
+settings.register_profile("budgetware", deadline=None, print_blob=True)
+settings.load_profile("budgetware")
+
+
+@pytest.fixture(autouse=True)
+def _no_door(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for variable in ("BUDGETWARE_POLICY", "BUDGETWARE_ENV"):
+        monkeypatch.delenv(variable, raising=False)
+    Runtime._current = None
+    Runtime._witnesses = ()
+    token = current_budget.set(None)
+    yield
+    Runtime._current = None
+    current_budget.reset(token)

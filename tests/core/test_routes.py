@@ -1,0 +1,143 @@
+"""Which route is it? The table against a matcher that tries every template."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from budgetware._core.policy import Match
+from budgetware._core.routes import ANY_METHOD, RouteTable, shape
+
+literals = st.sampled_from(["a", "b", "a.b", "ü", "x y", "(z)"])
+one = st.sampled_from(["{x}", "{other}"])
+rest = st.sampled_from([[], [], ["**"], ["{rest:path}"]])
+
+
+@st.composite
+def _templates(draw: st.DrawFn) -> str:
+    segments = [*draw(st.lists(literals | one, max_size=3)), *draw(rest)]
+    return "/" + "/".join(segments) + draw(st.sampled_from(["", "/"] if segments else [""]))
+
+
+@st.composite
+def _paths(draw: st.DrawFn) -> str:
+    segments = draw(st.lists(literals | st.sampled_from(["", "c", "\n"]), max_size=4))
+    return "/" + "/".join(segments) + draw(st.sampled_from(["", "", "/"]))
+
+
+matches = st.lists(
+    st.builds(Match, st.sampled_from(["GET", "HEAD", "POST", ANY_METHOD]), _templates()),
+    max_size=8,
+    unique_by=lambda match: (match.method, shape(match.template)),
+)
+
+
+def _segments(path: str) -> list[str]:
+    if path.strip("/") and path.endswith("/"):
+        path = path[:-1]
+    return [] if path == "/" else path[1:].split("/")
+
+
+def _fits(template: str, path: str) -> bool:
+    wanted, given_ = _segments(template), _segments(path)
+    if wanted and (wanted[-1] == "**" or wanted[-1].endswith(":path}")):
+        wanted, given_ = wanted[:-1], given_[: len(wanted) - 1]
+    return len(wanted) == len(given_) and all(
+        text == part or (text.startswith("{") and part != "")
+        for text, part in zip(wanted, given_, strict=True)
+    )
+
+
+def _rank(match: Match) -> tuple[tuple[int, ...], bool]:
+    kinds = [
+        2 if text == "**" or text.endswith(":path}") else int(text.startswith("{"))
+        for text in _segments(match.template)
+    ]
+    return tuple(kinds), match.method == ANY_METHOD
+
+
+def _brute(found: list[Match], method: str, path: str) -> Match | None:
+    fitting = [
+        match
+        for match in found
+        if match.method in {method, ANY_METHOD} and _fits(match.template, path)
+    ]
+    if not fitting and method == "HEAD":
+        return _brute(found, "GET", path)
+    return min(fitting, key=_rank, default=None)
+
+
+@given(matches, st.sampled_from(["GET", "HEAD", "POST", "PUT"]), _paths(), st.randoms())
+def test_the_most_specific_template_wins_in_any_order(
+    found: list[Match],
+    method: str,
+    path: str,
+    shuffling: object,
+) -> None:
+    """The table finds what trying every template finds, however the file orders them."""
+    expected = _brute(found, method, path)
+    table = RouteTable([(match, match) for match in found])
+    assert table.find(method, path) == expected
+
+    shuffling.shuffle(found)  # type: ignore[attr-defined]
+    assert RouteTable([(match, match) for match in found]).find(method, path) == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("/", ()),
+        ("/a", ((0, "a"),)),
+        ("/a/", ((0, "a"),)),
+        ("/a/{x}", ((0, "a"), (1, ""))),
+        ("/a/{x_1:path}", ((0, "a"), (2, ""))),
+        ("/**", ((2, ""),)),
+    ],
+)
+def test_a_shape_leaves_out_what_parameters_are_called(
+    template: str,
+    expected: tuple[tuple[int, str], ...],
+) -> None:
+    """Templates that match the same paths have the same shape."""
+    assert shape(template) == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "complaint"),
+    [
+        ("", "does not start with '/'"),
+        ("a/b", "does not start with '/'"),
+        ("/**/a", "nothing may follow"),
+        ("/{x:path}/a", "nothing may follow"),
+        ("/a*", "neither text nor"),
+        ("/{1}", "neither text nor"),
+        ("/{x:int}", "neither text nor"),
+        ("/a?b=1", "neither text nor"),
+        ("/pre{x}", "neither text nor"),
+    ],
+)
+def test_a_template_that_is_none_is_an_error(template: str, complaint: str) -> None:
+    """The message says which part cannot be read."""
+    with pytest.raises(ValueError, match=complaint):
+        shape(template)
+
+
+def test_the_first_of_two_equal_templates_wins() -> None:
+    """Where the file says the same thing twice, its first word counts."""
+    table = RouteTable([(Match("GET", "/{a}"), 1), (Match("GET", "/{b}"), 2)])
+
+    assert table.find("GET", "/x") == 1
+
+
+def test_an_empty_table_finds_nothing() -> None:
+    """Without templates every request is unmatched."""
+    assert RouteTable[int]([]).find("GET", "/") is None
+
+
+def test_a_path_is_never_taken_for_a_pattern() -> None:
+    """Dots and brackets in a literal segment stand for themselves."""
+    table = RouteTable([(Match("GET", "/a.b/{x}"), 1)])
+
+    assert table.find("GET", "/a.b/c") == 1
+    assert table.find("GET", "/axb/c") is None

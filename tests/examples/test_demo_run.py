@@ -1,0 +1,94 @@
+"""The demo, for real, in a few seconds."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from tests.servers import wait_until
+
+ROOT = Path(__file__).parents[2]
+SHORT = ["-W", "error", "-m", "examples.demo", "--seconds", "6"]
+
+
+@pytest.mark.server
+def test_a_short_run_adds_up(tmp_path: Path) -> None:
+    """It exits with 0, shows what it promises to show, and keeps a picture of it."""
+    picture = tmp_path / "demo.svg"
+    run = subprocess.run(
+        [sys.executable, *SHORT, "--save", str(picture)],
+        cwd=ROOT,
+        env={**os.environ, "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stderr == ""
+    assert re.search(r"http://127\.0\.0\.1:\d+/docs", run.stdout)
+    assert re.search(r"signals +enterprise +30ms +\d+ +\d+ +\d+ ", run.stdout)
+    assert re.search(r"signals +db +5\.0ms .* \+\d+ms +\d+", run.stdout)
+    assert run.stdout.count("event=budget_exceeded") == 3
+    assert run.stdout.count("✓") == 8
+    assert "All figures agree." in run.stdout
+    assert "\x1b" not in run.stdout
+    assert max(len(line) for line in run.stdout.splitlines()) <= 100
+    drawn = picture.read_text(encoding="utf-8")
+    assert ET.fromstring(drawn).tag == "{http://www.w3.org/2000/svg}svg"
+    assert "@font-face" not in drawn
+    assert str(Path.home()) not in drawn
+    assert str(ROOT) not in drawn
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_behind(how: signal.Signals, tmp_path: Path) -> None:
+    """However the demo ends, its services end with it."""
+    out = tmp_path / "out"
+    with out.open("wb") as stdout:
+        demo = subprocess.Popen(
+            [sys.executable, *SHORT],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+        )
+    wait_until(lambda: "/docs" in out.read_text(encoding="utf-8"), "the demo was running")
+    services = _children(demo.pid)
+    demo.send_signal(how)
+    code = demo.wait(timeout=15)
+
+    assert len(services) == 2
+    wait_until(lambda: not any(map(_runs, services)), "the services ended")
+    assert code == (-how if how is signal.SIGKILL else 128 + how)
+    if how is not signal.SIGKILL:
+        assert [path for path in tmp_path.iterdir() if path != out] == []
+
+
+def _children(parent: int) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+def _runs(pid: int) -> bool:
+    # One that has ended and is not yet collected by anybody runs no more.
+    listed = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return listed.stdout.strip()[:1] not in {"", "Z"}
