@@ -122,8 +122,7 @@ def work(key: int) -> str:
 with ThreadPoolExecutor() as pool:
     assert_type(pool.submit(budget.carry(work), 1).result(), str)
 threading.Thread(target=budget.carry(work), args=(1,))
-carried = budget.carry(score_async)
-assert_type(carried, Callable[[str], Coroutine[Any, Any, float]])  # type: ignore[assert-type]
+carried: Coroutine[Any, Any, float] = budget.carry(score_async)("x")
 budget.carry(work)("1")  # type: ignore[arg-type]
 
 # Jobs.

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import httpx2
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.theme import Theme
@@ -47,13 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory() as folder, _services(Path(folder)) as service:
             console.print(tables.opening(service.address, options.seconds))
-            story = asyncio.run(_run(service, options.seconds, console))
             address = service.address
+            story = asyncio.run(_run(service, options.seconds, console))
     except KeyboardInterrupt:
         console.print("interrupted; nothing is left running")
         return 128 + signal.SIGINT
-    except ServiceError as error:
-        console.print(str(error), markup=False)
+    except (ServiceError, httpx2.HTTPError) as error:
+        console.print(f"the demo cannot go on: {error!r}", markup=False)
         return 1
     shown, lines = rows(story), violations_to_show(story.during.log)
     checks = check(story, shown, lines)

@@ -201,7 +201,8 @@ def _verdict(record: RequestRecord) -> str:
 def _overdraft(stage: StageTotal) -> str:
     name = stage.name if stage.operation is None else f"{stage.name} {stage.operation}"
     if stage.overage_s > 0:
-        return f"{name}: {_excess(stage.spent_s, stage.limit_s)}, {stage.calls} calls"
+        calls = "1 call" if stage.calls == 1 else f"{stage.calls} calls"
+        return f"{name}: {_excess(stage.spent_s, stage.limit_s)}, {calls}"
     if stage.calls > stage.calls_limit:
         return f"{name}: {stage.calls} calls of {stage.calls_limit:.0f}"
     return ""
@@ -258,15 +259,13 @@ def _silent(policy: Policy) -> Options:
     import structlog  # noqa: PLC0415 - only when something is captured
     from opentelemetry.metrics import NoOpMeterProvider  # noqa: PLC0415 - likewise
 
-    mute = structlog.make_filtering_bound_logger(_ABOVE_ALL)
+    def drop(*_: object) -> str:
+        raise structlog.DropEvent
+
     return {
         "policy": policy,
         "meter_provider": NoOpMeterProvider(),
-        "logger": structlog.wrap_logger(None, wrapper_class=mute),
+        "logger": structlog.wrap_logger(None, processors=[drop]),
         "histograms": "off",
         "traces": "off",
     }
-
-
-_ABOVE_ALL: Final = 60
-"""A log level above that of every event."""

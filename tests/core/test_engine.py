@@ -279,10 +279,10 @@ def test_running_requests_keep_the_promise_they_began_with() -> None:
     assert (series.outcomes[Outcome.MET], series.outcomes[Outcome.BREACHED]) == (1, 1)
 
 
-def test_a_thousand_reloads_leave_nothing_behind() -> None:
+def test_hundreds_of_reloads_leave_nothing_behind() -> None:
     """Lanes of old policies go once their durations are taken."""
     engine = Engine(POLICY, clock=FakeClock())
-    for _ in range(1000):
+    for _ in range(300):
         engine.finish(engine.begin("GET", "/signals/x"))
         engine.adopt(POLICY)
         if len(engine.tally._intakes) > 100:
@@ -295,7 +295,7 @@ def test_a_thousand_reloads_leave_nothing_behind() -> None:
     engine.adopt(POLICY)
 
     assert len(engine.tally._intakes) <= 20
-    assert engine.tally.requests["signals", "free"].durations.count == 1000
+    assert engine.tally.requests["signals", "free"].durations.count == 300
 
 
 def test_thirty_two_threads_on_one_engine_lose_nothing() -> None:

@@ -66,9 +66,10 @@ def test_nothing_is_left_behind(how: signal.Signals, tmp_path: Path) -> None:
     demo.send_signal(how)
     code = demo.wait(timeout=15)
 
-    assert len(services) == 2
+    said = out.read_text(encoding="utf-8")
+    assert len(services) == 2, said
     wait_until(lambda: not any(map(_runs, services)), "the services ended")
-    assert code == (-how if how is signal.SIGKILL else 128 + how)
+    assert code == (-how if how is signal.SIGKILL else 128 + how), said
     if how is not signal.SIGKILL:
         assert [path for path in tmp_path.iterdir() if path != out] == []
 

@@ -1,0 +1,216 @@
+"""The WSGI door under gunicorn's sync, threaded and gevent workers, preloaded and forked."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests.integration import wsgi_shapes
+from tests.integration.serving import Gunicorn, connect, exchange, gunicorn, head, request, reset
+from tests.servers import wait_until
+
+pytestmark = pytest.mark.server
+
+APP = f"""
+import sys
+
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+import json, os, random, threading, time
+from tests.integration import wsgi_shapes
+from budgetware import budget
+from budgetware._core.current import current_budget
+from budgetware._core.policy import Match, Policy, Route
+from budgetware.wsgi import BudgetMiddleware
+
+facts = os.open(os.environ["FACTS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+policy = Policy(routes={{
+    "ours": Route(name="ours", match=(Match("GET", "/ready"), Match("GET", "/closes"))),
+    "mine": Route(name="mine", match=(Match("GET", "/mine/**"),), budget=10.0),
+    "slow": Route(name="slow", match=(Match("GET", "/slow"),), budget=10.0),
+}})
+
+
+def note(**fact):
+    os.write(facts, (json.dumps({{**fact, "pid": os.getpid()}}) + "\\n").encode())
+
+
+def told(record):
+    note(
+        route=record.route,
+        outcome=record.outcome,
+        status=record.status,
+        stages=sorted({{one.name for one in record.openings}}),
+    )
+
+
+def mine(number, start_response):
+    account = current_budget.get()
+    for _ in range(3):
+        with budget.stage(f"s{{number}}"):
+            time.sleep(random.random() / 200)
+        if current_budget.get() is not account:
+            note(crossed=number)
+    start_response("200 OK", [("Content-Length", str(len(number) * 2))])
+    for _ in range(2):
+        with budget.stage(f"s{{number}}"):
+            time.sleep(random.random() / 200)
+            if current_budget.get() is not account:
+                note(crossed=number)
+        yield number.encode()
+
+
+class Shapes:
+    def __call__(self, env, start_response):
+        path = env["PATH_INFO"]
+        if path.startswith("/bare/"):
+            env["PATH_INFO"] = path.removeprefix("/bare")
+            return wsgi_shapes.app(env, start_response)
+        return door(env, start_response)
+
+
+def inner(env, start_response):
+    path = env["PATH_INFO"]
+    if path.startswith("/mine/"):
+        return mine(path.removeprefix("/mine/"), start_response)
+    if path == "/closes":
+        text = f"{{len(wsgi_shapes.made)}} {{len(wsgi_shapes.closed)}}"
+        start_response("200 OK", [("Content-Length", str(len(text)))])
+        return [text.encode()]
+    if path in ("/ready", "/slow"):
+        time.sleep(1.0 if path == "/slow" else 0)
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+    return wsgi_shapes.app(env, start_response)
+
+
+door = BudgetMiddleware(inner, policy=policy, observers=[told])
+app = Shapes()
+"""
+WORKERS = {
+    "sync": ("--worker-class=sync",),
+    "gthread": ("--worker-class=gthread", "--threads=8"),
+    "gevent": ("--worker-class=gevent", "--worker-connections=300"),
+}
+CLOSE = "Host: t\r\nConnection: close\r\n"
+
+
+@pytest.fixture(scope="module", params=WORKERS)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gunicorn]:
+    """Run one worker of each class around the same application."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with gunicorn(folder, APP, *WORKERS[request.param]) as server:
+        yield server
+
+
+def _sent(prefix: str) -> Iterator[bytes]:
+    for path in wsgi_shapes.PATHS:
+        for method in ("GET", "HEAD"):
+            yield f"{method} {prefix}{path} HTTP/1.1\r\n{CLOSE}\r\n".encode()
+        yield f"GET {prefix}{path} HTTP/1.0\r\n\r\n".encode()
+    for method in ("POST", "PUT"):
+        start = f"{method} {prefix}/echo HTTP/1.1\r\n{CLOSE}Content-Length: 7\r\n"
+        yield f"{start}\r\none\ntwo".encode()
+        yield f"{start}Expect: 100-continue\r\n\r\none\ntwo".encode()
+
+
+def _stable(answer: bytes) -> bytes:
+    return re.sub(rb"(?i)\r\ndate: [^\r]*", b"", answer)
+
+
+def _closed(server: Gunicorn) -> bool:
+    made, closed = request(server.port, "GET", "/closes")[1].split()
+    return made == closed
+
+
+def test_the_bytes_on_the_wire_are_the_same(server: Gunicorn) -> None:
+    """Every shape of body by several methods: the bare application's bytes, as many closes."""
+    told = len(server.facts)
+    for sent, bare in zip(_sent(""), _sent("/bare"), strict=True):
+        assert _stable(exchange(server.port, sent)) == _stable(exchange(server.port, bare)), sent
+
+    wait_until(lambda: _closed(server), "all bodies are closed")
+    wait_until(lambda: len(server.facts) - told >= len(list(_sent(""))), "all are told of")
+    assert "budgetware_internal_error" not in server.errors
+
+
+def test_clients_that_reset_cost_nothing_but_their_answer(server: Gunicorn) -> None:
+    """Resets before and within answers: every body is closed, and the next request is served."""
+
+    def leave(number: int) -> None:
+        connection = connect(server.port)
+        connection.sendall(head("GET", ("/big", "/body", "/lazy")[number % 3]))
+        if number % 2:
+            connection.recv(100)
+        reset(connection)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(leave, range(60)))
+
+    wait_until(lambda: _closed(server), "all bodies are closed")
+    assert "budgetware" not in re.sub(r"File \S+", "", server.errors)
+
+
+def test_two_hundred_at_once_never_mix(server: Gunicorn) -> None:
+    """Each request sees its own budget only, in its call and in its body, whatever is switched."""
+    many = 200 if "gevent" in server.kind else 8
+    rounds = 1200 // many if "gevent" in server.kind else 6
+    before = len(server.facts)
+
+    async def ask(client: int) -> None:
+        for turn in range(rounds):
+            number = f"{client}.{turn}"
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(head("GET", f"/mine/{number}"))
+            answer = await reader.readexactly(17)
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            body = (await reader.readuntil(number.encode() * 2))[-2 * len(number) :]
+            assert body.decode() == number * 2
+            writer.close()
+            await writer.wait_closed()
+
+    async def main() -> None:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            for client in range(many):
+                tasks.create_task(ask(client))
+
+    asyncio.run(main())
+    wait_until(lambda: len(server.facts) - before >= many * rounds, "all are told of")
+
+    facts = server.facts[before:]
+    assert not [fact for fact in facts if "crossed" in fact]
+    stages = collections.Counter(tuple(fact["stages"]) for fact in facts)
+    assert stages == {(f"s{client}.{turn}",): 1 for client in range(many) for turn in range(rounds)}
+    assert {fact["outcome"] for fact in facts} == {"met"}
+
+
+def test_a_preloaded_application_is_served_by_many_and_stops_gracefully(tmp_path: Path) -> None:
+    """Four forked workers, one of them killed: all answer, what runs is finished, exit is quick."""
+    options = ("--preload", "--workers=4", "--worker-class=sync", "--graceful-timeout=10")
+    with gunicorn(tmp_path, APP, *options) as server, ThreadPoolExecutor(8) as pool:
+        ask = [pool.submit(request, server.port, "GET", f"/mine/{n}") for n in range(200)]
+        assert {one.result()[0] for one in ask} == {200}
+        wait_until(lambda: len(server.facts) == 200, "all are told of")
+        workers = {fact["pid"] for fact in server.facts}
+        assert 2 <= len(workers) <= 4
+        assert server.process.pid not in workers
+        os.kill(min(workers), signal.SIGKILL)
+        running = pool.submit(request, server.port, "GET", "/slow")
+        wait_until(running.running, "the slow request is under way")
+        time.sleep(0.3)
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 8
+        assert running.result() == (200, b"ok")
+        assert server.process.returncode == 0
+        assert server.facts[-1]["route"] == "slow"
+        assert "Traceback" not in server.errors
