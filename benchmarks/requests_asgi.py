@@ -27,8 +27,8 @@ from starlette.responses import PlainTextResponse, Response
 
 from budgetware import BudgetMiddleware
 
-TIMES = 256
-"""Twice what a lane keeps before it sorts durations into buckets: that work is in every round."""
+TIMES = 128
+"""What a lane keeps before it sorts durations into buckets: that work is in every round."""
 
 
 @dataclass
@@ -92,34 +92,36 @@ def verify(client: Client, watched: list[Watched], registry: CollectorRegistry) 
 
 
 def values(rounds: Rounds) -> dict[str, float]:
-    """Return the values of this group's rows."""
-    bare = rounds.least("bare")
-    floor8 = rounds.added("floor8", "bare")
+    """Return the values of this group's rows, by medians of what belongs to the same round."""
+
+    def added(name: str, base: str = "bare") -> float:
+        return rounds.added_usually(name, base)
+
     return {
-        "asgi-0": rounds.least("zero") / bare,
-        "asgi-8": rounds.added("eight", "bare") / floor8,
-        "asgi-8-timing": rounds.added("timing", "bare") / floor8,
-        "asgi-8-all": rounds.added("all", "bare") / rounds.added("prometheus", "bare"),
-        "floor8": rounds.least("floor8") / bare,
-        "asgi-8-total": rounds.least("eight") / bare,
-        "asgi-0-auto": rounds.least("zero_auto") / bare,
-        "asgi-8-auto": rounds.added("auto", "bare") / floor8,
-        "asgi-8-checked": rounds.added("checked", "bare") / floor8,
-        "asgi-8-template": rounds.added("template", "bare_template")
-        / rounds.added("floor8_template", "bare_template"),
+        "asgi-0": rounds.ratio_usually("zero", "bare"),
+        "asgi-8": added("eight") / added("floor8"),
+        "asgi-8-timing": added("timing") / added("floor8"),
+        "asgi-8-all": added("all") / added("prometheus"),
+        "floor8": rounds.ratio_usually("floor8", "bare"),
+        "asgi-8-total": rounds.ratio_usually("eight", "bare"),
+        "asgi-0-auto": rounds.ratio_usually("zero_auto", "bare"),
+        "asgi-8-auto": added("auto") / added("floor8"),
+        "asgi-8-checked": added("checked") / added("floor8"),
+        "asgi-8-template": added("template", "bare_template")
+        / added("floor8_template", "bare_template"),
     }
 
 
-def usually(rounds: Rounds) -> dict[str, float]:
-    """Return the same ratios by medians of paired differences, for the remarks."""
-    floor8 = rounds.added_usually("floor8", "bare")
+def by_minima(rounds: Rounds) -> dict[str, float]:
+    """Return the same ratios by the least times, for the remarks."""
+    floor8 = rounds.added("floor8", "bare")
     return {
-        "asgi-8": rounds.added_usually("eight", "bare") / floor8,
-        "asgi-8-timing": rounds.added_usually("timing", "bare") / floor8,
-        "asgi-8-all": rounds.added_usually("all", "bare")
-        / rounds.added_usually("prometheus", "bare"),
-        "asgi-8-auto": rounds.added_usually("auto", "bare") / floor8,
-        "asgi-8-checked": rounds.added_usually("checked", "bare") / floor8,
+        "asgi-0": rounds.least("zero") / rounds.least("bare"),
+        "asgi-8": rounds.added("eight", "bare") / floor8,
+        "asgi-8-timing": rounds.added("timing", "bare") / floor8,
+        "asgi-8-all": rounds.added("all", "bare") / rounds.added("prometheus", "bare"),
+        "asgi-8-auto": rounds.added("auto", "bare") / floor8,
+        "asgi-8-checked": rounds.added("checked", "bare") / floor8,
     }
 
 
@@ -160,14 +162,15 @@ def measure(quick: bool) -> dict[str, Any]:  # noqa: FBT001 - the one switch the
     candidates = [
         Candidate(name, client.timing(name, app, path), TIMES) for name, app, path in everything
     ]
-    rounds, remark = quietest(candidates, 60 if quick else 300, good)
+    rounds, remark = quietest(candidates, 120 if quick else 500, good)
     verify(client, watched, registry)
-    medians = usually(rounds)
+    minima = by_minima(rounds)
     rows: dict[str, dict[str, Any]] = {}
     for name, value in values(rounds).items():
-        remarks = [f"paired medians {medians[name]:.2f}"] if name in medians else []
+        remarks = [f"by minima {minima[name]:.2f}"] if name in minima else []
         if name == "asgi-0":
-            remarks = [f"bare {1e6 * rounds.least('bare'):.2f} us", *([remark] if remark else [])]
+            remarks.append(f"bare {1e6 * rounds.least('bare'):.2f} us")
+            remarks.extend([remark] if remark else [])
         rows[name] = {"value": value, "remark": "; ".join(remarks)}
     return {"rows": rows, "details": rounds.figures()}
 

@@ -86,8 +86,15 @@ waits = st.builds(Wait, st.integers(0, 3), st.lists(opens | leaves, max_size=3).
 
 
 def programs(*steps: st.SearchStrategy[Step], most: int = 40) -> st.SearchStrategy[list[Step]]:
-    """Return requests made of *steps*; of everything when there are none."""
-    return st.lists(st.one_of(steps or (opens, leaves, works, waits)), max_size=most)
+    """Return requests made of *steps*; of everything when there are none.
+
+    They have at least so many steps that something can come of them.
+    """
+    return st.lists(
+        st.one_of(steps or (opens, leaves, works, waits)),
+        min_size=most // 3,
+        max_size=most,
+    )
 
 
 @dataclass

@@ -150,17 +150,26 @@ def test_an_optional_stage_has_a_claim_once_it_was_opened() -> None:
     assert [record.pool_s for record in play.records] == [5 * TICK, 2 * TICK]
 
 
-def test_a_running_budget_can_be_accounted_for() -> None:
+@pytest.mark.parametrize("openings", [0, 300])
+def test_a_running_budget_can_be_accounted_for(openings: int) -> None:
     """What is still open counts up to now, and the budget goes on as if nobody had asked."""
     play = Play(_policy())
     budget = play.engine.begin("GET", "/x")
-    with current(budget), handle.stage("db"):
-        play.clock.advance(TICK)
-        so_far = account(budget, list(budget.stages))
-        play.clock.advance(TICK)
+    with current(budget):
+        for number in range(openings):
+            with handle.stage(f"s{number}"):
+                pass
+        with handle.stage("db"):
+            play.clock.advance(TICK)
+            settled = budget.settled and budget.settled.copy()
+            so_far = [account(budget, list(budget.stages)) for _ in range(2)]
+            play.clock.advance(TICK)
     play.engine.finish(budget)
 
-    assert (so_far.duration_s, stage(so_far, "db").spent_s) == (TICK, TICK)
+    assert so_far[0] == so_far[1]
+    assert (so_far[0].duration_s, stage(so_far[0], "db").spent_s) == (TICK, TICK)
+    if settled is not None and budget.settled is not None:
+        assert settled.shares == budget.settled.shares
     assert stage(play.records[-1], "db").spent_s == 2 * TICK
 
 

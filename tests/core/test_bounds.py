@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import signal
 import threading
 import tracemalloc
 
@@ -195,10 +196,20 @@ def test_a_child_does_not_inherit_locks_that_are_held() -> None:
     """Forked while another thread settles and absorbs, the child goes on working."""
     play = Play()
     budget = play.engine.begin("GET", "/x")
-    with budget_module._settling, play.engine.tally.lock:
-        child = os.fork()
+    held, forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with budget_module._settling, play.engine.tally.lock:
+            held.set()
+            forked.wait(10)
+
+    holding = threading.Thread(target=hold)
+    holding.start()
+    held.wait(10)
+    child = os.fork()
     if child == 0:  # pragma: no cover - another process
         done = 1
+        signal.alarm(10)  # rather than hang
         try:
             with current(budget):
                 for _ in range(2 * MOST_STAGES):
@@ -209,4 +220,6 @@ def test_a_child_does_not_inherit_locks_that_are_held() -> None:
             done = 0 if len(play.records[0].openings) <= MOST_STAGES and not play.faults else 2
         finally:
             os._exit(done)
+    forked.set()
+    holding.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -103,6 +103,7 @@ def test_waits_for_the_client_are_part_of_no_figure() -> None:
         play.clock.advance(5 * TICK)
         budget.pause(5 * TICK)
         play.clock.advance(TICK)
+    assert budget.elapsed() == 2 * TICK
     budget.pause(0.0)
     budget.pause(-1.0)
     play.engine.finish(budget)
@@ -133,6 +134,14 @@ def test_waits_that_overlap_never_lengthen_the_budget(found: list[tuple[int, int
     covered = {tick for end, start in ends for tick in range(start, end)}
     assert getattr(budget, "waited_s", 0.0) <= len(covered) * TICK
     assert budget.elapsed() >= (1 + ends[-1][0] - len(covered)) * TICK
+
+
+def test_a_wait_longer_than_the_request_leaves_out_all_of_it() -> None:
+    """It may have begun before the request did; time still does not run backwards."""
+    budget = Play(POLICY).engine.begin("GET", "/x")
+    budget.pause(100 * TICK)
+
+    assert (budget.elapsed(), budget.remaining()) == (0.0, 64 * TICK)
 
 
 def test_waits_one_after_the_other_are_left_out_exactly() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.programs import (
     TICK,
@@ -61,9 +62,10 @@ ladders = st.lists(st.integers(1, 8), min_size=3, max_size=3, unique=True).map(
 )
 
 
+@settings(max_examples=300)
 @given(
-    programs(opens, leaves, works),
-    st.dictionaries(st.sampled_from(["auth", "db", "ml"]), stage_policies),
+    programs(opens, opens, leaves, works),
+    st.dictionaries(st.sampled_from(["auth", "db", "ml"]), stage_policies, min_size=1),
     st.none() | st.integers(1, 30).map(lambda ticks: ticks * TICK),
     ladders,
 )
@@ -83,6 +85,39 @@ def test_nothing_that_went_over_a_rung_is_missed(
     (budget,) = told
     if record.level is not None or record.violations:
         assert budget.notable
+
+
+@pytest.mark.parametrize(
+    ("stage", "steps", "notable"),
+    [
+        (StagePolicy(budget=Amount(10 * TICK)), [Open("db"), Work(8), Leave(0)], False),
+        (StagePolicy(budget=Amount(10 * TICK)), [Open("db"), Work(9), Leave(0)], True),
+        (StagePolicy(budget=Amount(10 * TICK)), [Open("db"), Work(4), Leave(-1)] * 2, False),
+        (StagePolicy(budget=Amount(10 * TICK)), [Open("db"), Work(5), Leave(-1)] * 2, True),
+        (
+            StagePolicy(operations={"select": Amount(10 * TICK)}),
+            [Open("db", "select"), Work(8)],
+            False,
+        ),
+        (
+            StagePolicy(operations={"select": Amount(10 * TICK)}),
+            [Open("db", "select"), Work(9)],
+            True,
+        ),
+        (StagePolicy(calls=2), [Open("db"), Open("db")], False),
+        (StagePolicy(calls=2), [Open("db"), Open("db"), Open("db")], True),
+    ],
+)
+def test_what_is_within_its_limits_is_not_notable(
+    stage: StagePolicy,
+    steps: list[Step],
+    notable: bool,  # noqa: FBT001 - a parameter of the table
+) -> None:
+    """The bound is no looser than it must be: full accounts are made for few requests."""
+    told: list[Budget] = []
+    Play(_policy(stage)).run(steps, prepare=told.append)
+
+    assert told[0].notable is notable
 
 
 def _violated(play: Play) -> dict[str, dict[tuple[str | None, Level], int]]:

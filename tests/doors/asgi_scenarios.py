@@ -110,5 +110,5 @@ SCENARIOS: dict[str, Callable[..., Play]] = {
     "says nothing": _scenario([]),
     "ends early": _scenario([START, PART]),
     "leaves": _scenario([], method="POST", incoming=[UPLOAD[0], {"type": "http.disconnect"}]),
-    "many stages": _scenario([START, LAST], openings=600, late=10.0),
+    "many stages": _scenario([START, LAST], openings=300, late=10.0),
 }

@@ -264,7 +264,7 @@ TIMES = st.lists(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(TIMES, st.sampled_from(["GET", "POST"]), st.sampled_from(["free", "pro"]))
 def test_whenever_the_deadline_passes_nothing_is_sent_but_the_applications_messages(
     script: list[tuple[str, float]],

@@ -243,7 +243,7 @@ MESSAGES = st.one_of(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.lists(MESSAGES, max_size=6), st.sampled_from(["GET", "POST", ""]), st.booleans())
 def test_any_message_passes(messages: list[Message], method: str, timing: bool) -> None:  # noqa: FBT001
     """Well-formed or not, whatever is sent and received passes; nothing of ours is raised."""
@@ -291,7 +291,7 @@ OPTIONAL = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(OPTIONAL, st.text(min_size=1, max_size=6), st.text(max_size=12), st.booleans())
 def test_any_valid_scope_is_served_with_a_budget(
     optional: Scope,

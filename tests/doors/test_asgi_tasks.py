@@ -6,14 +6,19 @@ import asyncio
 import contextvars
 import gc
 import resource
+import tracemalloc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 import trio
+from opentelemetry.metrics import Meter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from tests.doors.asgi_play import LAST, START, Door, Wire, answer, http, run
 
 from budgetware import budget
@@ -133,7 +138,6 @@ async def test_the_servers_cancellation_is_passed_on(anyio_backend_name: str) ->
 
 @pytest.fixture
 def _no_collector() -> Iterator[None]:
-    gc.collect()
     gc.disable()
     yield
     gc.enable()
@@ -226,3 +230,56 @@ def test_memory_stays_where_it_is() -> None:
 
     assert grown_kb < 5_000
     assert sum(door.outcomes.values()) == 3 * 71_700
+
+
+def test_a_request_may_have_any_number_of_stages() -> None:
+    """Thirty thousand openings under three thousand names: bounded in memory and in names."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for number in range(30_000):
+            with budget.stage(f"s{number % 3_000}"):
+                pass
+            if number == 2_000:
+                tracemalloc.start()
+        grown.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        await answer(scope, receive, send)
+
+    grown: list[int] = []
+    door = Door(app)
+    Wire().run(door, http())
+
+    assert grown[0] < 200_000
+    assert len(door.record.stages) <= 70
+    assert sum(total.calls for total in door.record.stages) == 30_000
+    assert len(door.record.openings) <= 256
+
+
+class _Counting(MeterProvider):
+    """A provider that counts the instruments made with it."""
+
+    made = 0
+
+    def get_meter(self, *args: Any, **kwargs: Any) -> Meter:
+        """Count what the meter makes."""
+        meter = super().get_meter(*args, **kwargs)
+        for name in [name for name in dir(meter) if name.startswith("create_")]:
+            setattr(meter, name, partial(self._count, getattr(meter, name)))
+        return meter
+
+    def _count(self, create: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.made += 1
+        return create(*args, **kwargs)
+
+
+def test_requests_make_no_instruments() -> None:
+    """Instruments are made with the door and never again, whatever is measured."""
+    provider = _Counting([InMemoryMetricReader()], shutdown_on_exit=False)
+    door = Door(answer, meter_provider=provider, histograms="recorded")
+    door._engine.absorb_at = 1
+    made = provider.made
+    for number in range(200):
+        Wire().run(door, http(path=f"/signals/{number}"))
+
+    assert made == provider.made > 3
+    provider.shutdown()

@@ -17,7 +17,7 @@ from budgetware import budget
 from budgetware._core.current import current_budget
 from budgetware.wsgi import Environ, StartResponse, WSGIApp
 
-EXCHANGES = 2500
+EXCHANGES = 2000
 
 
 class Closing(FileWrapper):

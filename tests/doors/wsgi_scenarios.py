@@ -141,5 +141,5 @@ SCENARIOS: dict[str, Callable[..., Play]] = {
     "exits": _scenario("none", SystemExit(1)),
     "left early": _scenario("body", leave_after=1),
     "left before a lazy start": _scenario("lazy", leave_after=0),
-    "many stages": _scenario("list", openings=600, late=10.0),
+    "many stages": _scenario("list", openings=300, late=10.0),
 }

@@ -62,12 +62,12 @@ def test_nothing_is_left_behind(how: signal.Signals, tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
         )
     wait_until(lambda: "/docs" in out.read_text(encoding="utf-8"), "the demo was running")
+    wait_until(lambda: len(_children(demo.pid)) == 2, "both services were there")
     services = _children(demo.pid)
     demo.send_signal(how)
     code = demo.wait(timeout=15)
 
     said = out.read_text(encoding="utf-8")
-    assert len(services) == 2, said
     wait_until(lambda: not any(map(_runs, services)), "the services ended")
     assert code == (-how if how is signal.SIGKILL else 128 + how), said
     if how is not signal.SIGKILL:
