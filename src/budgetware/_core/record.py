@@ -47,14 +47,6 @@ class Ending(StrEnum):
     ABANDONED = "abandoned"
 
 
-_OUTCOMES = {
-    None: Outcome.MET,
-    Level.WARNING: Outcome.WARNING,
-    Level.CRITICAL: Outcome.EXCEEDED,
-    Level.BREACH: Outcome.BREACHED,
-}
-
-
 def level_of(spent: float, limit: float, ladder: Ladder) -> Level | None:
     """Return the highest rung of *ladder* that *spent* is strictly above, out of *limit*.
 
@@ -70,10 +62,24 @@ def level_of(spent: float, limit: float, ladder: Ladder) -> Level | None:
 
 
 def outcome_of(elapsed_s: float, limit_s: float, ladder: Ladder) -> Outcome:
-    """Return the outcome of a request that took *elapsed_s* out of *limit_s*."""
+    """Return the outcome of a request that took *elapsed_s* out of *limit_s*.
+
+    The ladder says what deserves attention; whether the promise was kept depends on the limit
+    alone. A request within its budget is never exceeded, wherever ``critical`` begins.
+    """
     if limit_s == inf:
         return Outcome.UNBUDGETED
-    return _OUTCOMES[level_of(elapsed_s, limit_s, ladder)]
+    return next(outcome for outcome, rung_s in rungs_s(limit_s, ladder) if elapsed_s <= rung_s)
+
+
+def rungs_s(limit_s: float, ladder: Ladder) -> tuple[tuple[Outcome, float], ...]:
+    """Return the outcomes of a limit in rising order, each with the most seconds it takes."""
+    return (
+        (Outcome.MET, limit_s * min(ladder.warning, 1.0)),
+        (Outcome.WARNING, limit_s),
+        (Outcome.EXCEEDED, limit_s * max(ladder.breach, 1.0)),
+        (Outcome.BREACHED, inf),
+    )
 
 
 class StageRecord(NamedTuple):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from budgetware._core.policy import OTHER, Ladder, Policy
-from budgetware._core.record import Level, Outcome
+from budgetware._core.record import Level, Outcome, rungs_s
 
 SECONDS_BOUNDS: tuple[float, ...] = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05,
@@ -153,14 +153,8 @@ class Intake:
         self.pending: list[float] = []
         self._series = series
         self._owner = weakref.ref(owner)
-        self._rungs: tuple[tuple[str, float], ...] = (
-            (Outcome.MET.value, limit_s * ladder.warning),
-            (Outcome.WARNING.value, limit_s * ladder.critical),
-            (Outcome.EXCEEDED.value, limit_s * ladder.breach),
-            (Outcome.BREACHED.value, inf),
-        )
-        if limit_s == inf:
-            self._rungs = ((Outcome.UNBUDGETED.value, inf),)
+        rungs = ((Outcome.UNBUDGETED, inf),) if limit_s == inf else rungs_s(limit_s, ladder)
+        self._rungs = tuple((outcome.value, rung_s) for outcome, rung_s in rungs)
 
     @property
     def in_use(self) -> bool:
