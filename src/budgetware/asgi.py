@@ -7,15 +7,18 @@ and its return value and exceptions are its own.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, MutableMapping
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
+
 from budgetware._core.current import current_budget
 from budgetware._core.engine import Engine
+from budgetware._core.policy import Policy
+from budgetware.errors import BudgetwareError
 from budgetware.names import SERVER_TIMING, TIER_KEY
-from budgetware.runtime import Runtime
+from budgetware.runtime import Runtime, check_callables
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -54,7 +57,7 @@ class BudgetMiddleware:
 
     Raises:
         PolicyError: The policy file cannot be used.
-        TypeError: *tier* or *server_timing* is a coroutine function.
+        TypeError: An option does not exist, or *tier* or *server_timing* cannot be called.
 
     """
 
@@ -66,13 +69,21 @@ class BudgetMiddleware:
         server_timing: bool | Callable[[Scope], bool] = False,
         **options: Unpack[Options],
     ) -> None:
-        for name, function in (("tier", tier), ("server_timing", server_timing)):
-            if inspect.iscoroutinefunction(function):
-                raise TypeError(f"{name} must be a plain function, not a coroutine function")
+        check_callables(tier=tier, server_timing=server_timing or None)
         self._app = app
         self._tier = tier
         self._server_timing = server_timing
-        self._runtime = Runtime.start(**options)
+        try:
+            self._runtime = Runtime.start(**options)
+        except BudgetwareError as error:
+            if not _in_event_loop():
+                raise
+            # Starlette makes its middleware when the server is already running, and servers take
+            # an exception there for an application without lifespan. So it is said in their words.
+            self._app = _refusing(error)
+            self._runtime = Runtime(
+                Policy(service="refused"), {"histograms": "off", "traces": "off"}
+            )
         self._engine = self._runtime.engine
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
@@ -131,6 +142,26 @@ class BudgetMiddleware:
             self._engine.fault("tier", error)
             return None
         return tier if isinstance(tier, str) else None
+
+
+def _in_event_loop() -> bool:
+    try:
+        anyio.get_current_task()
+    except Exception:  # noqa: BLE001 - the exception's type differs between versions of anyio
+        return False
+    return True
+
+
+def _refusing(error: BudgetwareError) -> ASGIApp:
+    """Return an application that does not start, and says why."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            raise error
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+
+    return refuse
 
 
 class _Exchange:

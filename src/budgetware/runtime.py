@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import os
 import threading
 import weakref
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from budgetware.policyfile.reload import PolicyWatch
 
 
-__all__ = ["Options", "Runtime", "current_budget"]
+__all__ = ["Options", "Runtime", "check_callables", "current_budget"]
 
 _LOOK_EVERY_S: Final = 1.0
 _NEVER_S: Final = 30 * 86_400.0
@@ -137,9 +139,11 @@ class Runtime:
 
         Raises:
             PolicyError: The policy file cannot be used.
-            ValueError: *reload* was asked for and there is no file to watch.
+            TypeError: An option is not one of ``Options``.
+            ValueError: *reload* is neither ``"file"`` nor a signal, or there is no file to watch.
 
         """
+        _check(options)
         policy = options.get("policy")
         if not isinstance(policy, Policy):
             from budgetware.policyfile import load  # noqa: PLC0415 - a policy may come from code
@@ -230,3 +234,33 @@ def _renew_lock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
+
+
+def check_callables(**functions: object) -> None:
+    """Refuse what a door cannot call for each request, under the names it was given.
+
+    Raises:
+        TypeError: One is neither ``None``, ``True`` nor a plain function.
+
+    """
+    for name, function in functions.items():
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"{name} must be a plain function, not a coroutine function")
+        if not (function is None or function is True or callable(function)):
+            raise TypeError(f"{name} must be a function, not {function!r}")
+
+
+def _check(options: Options) -> None:
+    known = Options.__annotations__
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, [*known, "tier", "server_timing"], 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"budgetware has no option {name!r}{hint}")
+    observers = options.get("observers", ())
+    if callable(observers) or not all(callable(observer) for observer in observers):
+        raise TypeError(f"observers must be a list of callables, not {observers!r}")
+    reload = options.get("reload")
+    # True would pass for signal number 1.
+    if isinstance(reload, bool) or not (reload in {None, "file"} or isinstance(reload, int)):
+        raise ValueError(f'reload must be "file" or the number of a signal, not {reload!r}')

@@ -8,7 +8,6 @@ body, and never in between, so nothing is left behind on the server's thread. Th
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from contextvars import Token
@@ -20,7 +19,7 @@ from budgetware._core.budget import Budget
 from budgetware._core.current import current_budget
 from budgetware._core.engine import Engine
 from budgetware.names import SERVER_TIMING, TIER_KEY
-from budgetware.runtime import Runtime
+from budgetware.runtime import Runtime, check_callables
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -52,7 +51,7 @@ class BudgetMiddleware:
 
     Raises:
         PolicyError: The policy file cannot be used.
-        TypeError: *tier* or *server_timing* is a coroutine function.
+        TypeError: An option does not exist, or *tier* or *server_timing* cannot be called.
 
     """
 
@@ -64,9 +63,7 @@ class BudgetMiddleware:
         server_timing: bool | Callable[[Environ], bool] = False,
         **options: Unpack[Options],
     ) -> None:
-        for name, function in (("tier", tier), ("server_timing", server_timing)):
-            if inspect.iscoroutinefunction(function):
-                raise TypeError(f"{name} must be a plain function, not a coroutine function")
+        check_callables(tier=tier, server_timing=server_timing or None)
         self._app = app
         self._tier = tier
         self._server_timing = server_timing

@@ -31,13 +31,24 @@ Fault = Callable[[str, Exception, int], None]
 
 
 class Observing:
-    """An observer, and whether it wants the request that is just ending."""
+    """An observer, whether it wants the request that is just ending, and when.
 
-    __slots__ = ("observer", "wanted")
+    Most are told after the answer has left. What has to be said on the server's span is said
+    before: instrumentations end that span with the last byte.
+    """
 
-    def __init__(self, observer: Observer, wanted: Callable[[], bool] = lambda: True) -> None:
+    __slots__ = ("before_answer", "observer", "wanted")
+
+    def __init__(
+        self,
+        observer: Observer,
+        wanted: Callable[[], bool] = lambda: True,
+        *,
+        before_answer: bool = False,
+    ) -> None:
         self.observer = observer
         self.wanted = wanted
+        self.before_answer = before_answer
 
 
 class _Desk:
@@ -208,11 +219,8 @@ class Engine:
             notable = elapsed_s > lane.warning_s
             if stages and (lane.add(stages, budget.start, end) or budget.settled is not None):
                 notable = True
-            if (
-                notable
-                or len(durations) >= self.absorb_at
-                or (self._observers and self._listeners())
-            ):
+            awaited = self._observers and self._awaited(budget, stages)
+            if notable or awaited or len(durations) >= self.absorb_at:
                 budget.untold = stages
                 budget.notable = notable
                 return True
@@ -273,15 +281,29 @@ class Engine:
         self.absorb()
 
     def _listeners(self) -> list[Observer]:
-        return [one.observer for one in self._observers if one.wanted()]
+        return [one.observer for one in self._observers if not one.before_answer and one.wanted()]
+
+    def _awaited(self, budget: Budget, stages: Sequence[Stage]) -> bool:
+        """Tell those who cannot wait for the answer; whether there is somebody who can."""
+        wanted = [one for one in self._observers if one.wanted()]
+        early = [one.observer for one in wanted if one.before_answer]
+        if early:
+            try:
+                self._inform(early, account(budget, stages))
+            except Exception as error:  # noqa: BLE001 - the totals are still to be kept in order
+                self.fault("observe", error)
+        return len(wanted) > len(early)
 
     def _tell(self, record: RequestRecord, lane: Lane, listeners: list[Observer]) -> None:
         if record.level is not None or record.violations:
             lane.violate(record)
             listeners.extend(self._alarms)
-        for listener in listeners:
+        self._inform(listeners, record)
+
+    def _inform(self, observers: Sequence[Observer], record: RequestRecord) -> None:
+        for observer in observers:
             try:
-                listener(record)
+                observer(record)
             except Exception as error:  # noqa: BLE001 - one observer must not silence the others
                 self.fault("observe", error)
 

@@ -107,9 +107,12 @@ def span_observers(
     if traces == "off":
         return ()
     if traces == "auto":
-        return (Observing(annotate, is_recording),)
+        return (Observing(annotate, is_recording, before_answer=True),)
     stages = StageSpans(tracer_provider, wall_ns)
-    return (Observing(annotate, is_recording), Observing(stages, is_recording))
+    return (
+        Observing(annotate, is_recording, before_answer=True),
+        Observing(stages, is_recording, before_answer=True),
+    )
 
 
 def _parent(opening: StageRecord, around: Sequence[tuple[StageRecord, Span]]) -> Span | None:

@@ -1,0 +1,115 @@
+"""A door that cannot be opened as it was asked for says so before the first request."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import use_span
+from tests.servers import free_port
+
+from budgetware import BudgetMiddleware, Policy, PolicyError, budget
+from budgetware.asgi import Message, Receive, Scope, Send
+from budgetware.wsgi import BudgetMiddleware as WsgiMiddleware
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with one byte."""
+    with budget.stage("db"):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"x"})
+
+
+def wsgi_app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Answer with one byte."""
+    start_response("200 OK", [])
+    return [b"x"]
+
+
+@pytest.mark.parametrize("door", [BudgetMiddleware, WsgiMiddleware])
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"polcy": "x.yaml"}, TypeError, "did you mean 'policy'"),
+        ({"tiers": print}, TypeError, "did you mean 'tier'"),
+        ({"observers": print}, TypeError, "list of callables"),
+        ({"observers": [1]}, TypeError, "list of callables"),
+        ({"tier": "pro"}, TypeError, "tier must be a function"),
+        ({"server_timing": "yes"}, TypeError, "server_timing must be a function"),
+        ({"reload": True}, ValueError, '"file" or the number of a signal'),
+        ({"reload": "always"}, ValueError, '"file" or the number of a signal'),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_options_that_mean_nothing_are_refused(
+    door: Any,
+    options: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    """Misspelt and mistyped options raise when the door is made, and say what would be right."""
+    with pytest.raises(error, match=message):
+        door(app, **{"policy": Policy(), **options})
+
+
+def test_a_broken_policy_raises_where_no_server_runs_yet(tmp_path: Path) -> None:
+    """Made by hand, the door raises the policy's errors at once."""
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("version: 1\nroutes: {a: {match: GET /a, budget: 30}}\n")
+    with pytest.raises(PolicyError, match="30"):
+        BudgetMiddleware(app, policy=str(broken))
+
+
+@pytest.mark.server
+def test_a_broken_policy_stops_a_server_that_makes_its_middleware_late(tmp_path: Path) -> None:
+    """FastAPI makes its middleware inside the running server; that does not start all the same."""
+    (tmp_path / "budgetware.yaml").write_text("version: 1\nroutes: {a: {match: GET /a, budget: 3}}")
+    (tmp_path / "app.py").write_text(
+        "from fastapi import FastAPI\n"
+        "from budgetware import BudgetMiddleware\n"
+        "app = FastAPI()\n"
+        "app.add_middleware(BudgetMiddleware)\n",
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "app:app", "--port", str(free_port())],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "budgetware.yaml" in done.stderr
+    assert "`3` has no unit" in done.stderr
+    assert "Application startup failed" in done.stderr
+
+
+@pytest.mark.anyio
+async def test_a_span_that_ends_with_the_last_byte_has_the_account() -> None:
+    """Instrumentations end the server's span inside ``send``; attributes and stages come before."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    span = provider.get_tracer("server").start_span("GET /")
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            span.end()
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    door = BudgetMiddleware(app, policy=Policy(), tracer_provider=provider, traces="stages")
+    with use_span(span, end_on_exit=False):
+        await door({"type": "http", "method": "GET", "path": "/", "headers": []}, receive, send)
+
+    spans = {one.name: one for one in exporter.get_finished_spans()}
+    assert (spans["GET /"].attributes or {})["budgetware.route"] == "_unmatched"
+    assert spans["db"].parent is not None
+    assert spans["db"].parent.span_id == span.get_span_context().span_id
