@@ -49,7 +49,7 @@ ROWS = (
 """From the foundation up; a name stands for the file, or for the folder with all its files."""
 
 GUESTS = {
-    "anyio": (),
+    "anyio": ("asgi",),
     "click": ("cli",),
     "opentelemetry": ("telemetry", "runtime", "testing"),
     "opentelemetry.exporter": ("telemetry.prometheus",),
