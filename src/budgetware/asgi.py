@@ -213,12 +213,14 @@ class _Exchange:
             if not pending:
                 return await receive()
             before = self._wait()
-            message = await receive()
+            try:
+                message = await receive()
+            finally:
+                self._resume(before)
             try:
                 kind = message["type"]
                 if kind == "http.request":
                     pending = message.get("more_body", False)
-                    budget.pause(budget.clock() - before)
                 elif kind == "http.disconnect":
                     pending = False
                     if not hasattr(budget, "status"):
@@ -291,15 +293,20 @@ class _Exchange:
         return now
 
     async def _send_part(self, message: Message) -> None:
-        budget = self.budget
         # The server holds a send back while the client does not read.
         byte = bool(message.get("body")) or "file" in message or "path" in message
         before = self._wait(byte=byte)
-        await self.forward(message)
+        try:
+            await self.forward(message)
+        finally:
+            self._resume(before)
+
+    def _resume(self, before: float) -> None:
+        budget = self.budget
         try:
             budget.pause(budget.clock() - before)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the response
-            self.engine.fault("send", error)
+            self.engine.fault("pause", error)
 
     async def _send_and_tell(self, message: Message) -> None:
         try:

@@ -323,6 +323,7 @@ class _Body:
     def close(self) -> None:
         """Close the application's own iterable, then finish the request."""
         exchange = self._exchange
+        exchange.pause(self._left_at)
         close = getattr(self._body, "close", None)
         try:
             if close is not None:
