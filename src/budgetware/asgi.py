@@ -18,7 +18,13 @@ from budgetware._core.engine import Engine
 from budgetware._core.policy import Policy
 from budgetware.errors import BudgetwareError
 from budgetware.names import SERVER_TIMING, TIER_KEY
-from budgetware.runtime import Runtime, check_callables
+from budgetware.runtime import (
+    SERVER_ERROR,
+    SHORTEST_WAIT_S,
+    WITH_BODY,
+    Runtime,
+    check_callables,
+)
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -35,9 +41,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[Any]]
 
-SERVER_ERROR: Final = 500
-
-_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _SERVER_TIMING: Final = SERVER_TIMING.lower().encode("ascii")
 
 
@@ -103,7 +106,7 @@ class BudgetMiddleware:
             exchange.budget = budget
             exchange.engine = engine
             exchange.forward = send
-            if method != "GET" and method in _WITH_BODY:
+            if method != "GET" and method in WITH_BODY:
                 receive = exchange.timed(receive)
             if self._server_timing:
                 self._tell_timing(exchange, scope)
@@ -304,7 +307,9 @@ class _Exchange:
     def _resume(self, before: float) -> None:
         budget = self.budget
         try:
-            budget.pause(budget.clock() - before)
+            waited_s = budget.clock() - before
+            if waited_s > SHORTEST_WAIT_S:
+                budget.pause(waited_s)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the response
             self.engine.fault("pause", error)
 

@@ -32,7 +32,24 @@ if TYPE_CHECKING:
     from budgetware.policyfile.reload import PolicyWatch
 
 
-__all__ = ["Options", "Runtime", "check_callables", "current_budget"]
+__all__ = [
+    "SERVER_ERROR",
+    "SHORTEST_WAIT_S",
+    "WITH_BODY",
+    "Options",
+    "Runtime",
+    "check_callables",
+    "current_budget",
+]
+
+SERVER_ERROR: Final = 500
+"""The least status that counts as a failed request."""
+
+WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+"""Methods whose body the doors time the client's sending of."""
+
+SHORTEST_WAIT_S: Final = 0.0001
+"""Shorter waits for the client are billed: leaving them out would cost more than they do."""
 
 _LOOK_EVERY_S: Final = 1.0
 _NEVER_S: Final = 30 * 86_400.0

@@ -19,7 +19,13 @@ from budgetware._core.budget import Budget
 from budgetware._core.current import current_budget
 from budgetware._core.engine import Engine
 from budgetware.names import SERVER_TIMING, TIER_KEY
-from budgetware.runtime import Runtime, check_callables
+from budgetware.runtime import (
+    SERVER_ERROR,
+    SHORTEST_WAIT_S,
+    WITH_BODY,
+    Runtime,
+    check_callables,
+)
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -31,10 +37,6 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 Write = Callable[[bytes], object]
 StartResponse = Callable[..., Write]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
-
-SERVER_ERROR: Final = 500
-
-_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
 class BudgetMiddleware:
@@ -103,7 +105,7 @@ class BudgetMiddleware:
         budget = self._engine.begin(method, path, tier, root)
         tells = self._server_timing and self._tells_timing(environ)
         exchange = (_TimedExchange if tells else _Exchange)(self._engine, budget, start_response)
-        if method in _WITH_BODY:
+        if method in WITH_BODY:
             environ["wsgi.input"] = _TimedInput(environ["wsgi.input"], exchange)
         return exchange
 
@@ -201,7 +203,9 @@ class _Exchange:
         """Leave out the time the server has spent on the client *since*."""
         budget = self.budget
         try:
-            budget.pause(budget.clock() - since)
+            waited_s = budget.clock() - since
+            if waited_s > SHORTEST_WAIT_S:
+                budget.pause(waited_s)
         except Exception as error:  # noqa: BLE001 - likewise
             self._engine.fault("pause", error)
 

@@ -37,13 +37,21 @@ GONE: Message = {"type": "http.disconnect"}
 
 
 class Clock:
-    """A monotonic clock that stands still until it is moved."""
+    """A monotonic clock that stands still until it is moved.
+
+    Attributes:
+        now: Where it stands, in seconds.
+        ticks_s: How far it moves each time it is read.
+
+    """
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.ticks_s = 0.0
 
     def __call__(self) -> float:
         """Return where it stands, in seconds."""
+        self.now += self.ticks_s
         return self.now
 
 

@@ -31,6 +31,9 @@ _Entry = tuple[Budget | None, StageContext | None]
 
 _OUTSIDE: Final[_Entry] = (None, None)
 
+# Stands for ``[_OUTSIDE]``: nearly every stage outside a request is entered once and left.
+_ALONE: Final[list[_Entry]] = [_OUTSIDE]
+
 
 class LooseStage:
     """A stage made where no budget was open: at import, for instance, or outside a request.
@@ -43,14 +46,13 @@ class LooseStage:
 
     name: str
     operation: str | None
-    opened: list[_Entry]
+    opened: list[_Entry] | None
 
     def __enter__(self) -> Self:
-        owner = _current()
-        if owner is None:
-            self.opened.append(_OUTSIDE)
+        if self.opened is None and _current() is None:
+            self.opened = _ALONE
         else:
-            self.opened.append((owner, handle.stage(self.name, self.operation)))
+            self._enter()
         return self
 
     def __exit__(
@@ -59,33 +61,41 @@ class LooseStage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        owner = _current()
-        try:
-            if owner is None:
-                self.opened.remove(_OUTSIDE)
-                return
-        except ValueError:  # it was entered where a budget was open
-            pass
-        self._leave(owner, kind, error, trace)
+        if self.opened is _ALONE:
+            self.opened = None
+        else:
+            self._exit(kind, error, trace)
 
     def __call__(self, function: F) -> F:
         name, operation = self.name, self.operation
         return decorated(lambda: handle.stage(name, operation), function)
 
-    def _leave(
+    def _enter(self) -> None:
+        owner = _current()
+        opened = self.opened
+        if opened is None or opened is _ALONE:
+            # Whoever was alone outside is still in, and now has company.
+            opened = self.opened = [] if opened is None else [_OUTSIDE]
+        if owner is None:
+            opened.append(_OUTSIDE)
+        else:
+            opened.append((owner, handle.stage(self.name, self.operation)))
+
+    def _exit(
         self,
-        owner: Budget | None,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the last stage of *owner*; when it was entered elsewhere, the likeliest."""
+        """Close the last stage of this budget; when it was entered elsewhere, the likeliest."""
+        owner = _current()
         opened = self.opened
-        while entries := opened[:]:
-            mine = [entry for entry in entries if entry[0] is owner]
-            entry = (mine or [entry for entry in entries if entry is _OUTSIDE] or entries)[-1]
+        while entries := (opened or [])[:]:
+            outside = [entry for entry in entries if entry is _OUTSIDE]
+            mine = outside if owner is None else [entry for entry in entries if entry[0] is owner]
+            entry = (mine or outside or entries)[-1]
             with suppress(ValueError):  # another thread has just left the same way
-                opened.remove(entry)
+                opened.remove(entry)  # type: ignore[union-attr]
                 if entry[1] is not None:
                     entry[1].__exit__(kind, error, trace)
                 return
@@ -117,7 +127,7 @@ class CurrentBudget:
             loose = LooseStage()
             loose.name = name
             loose.operation = operation
-            loose.opened = []
+            loose.opened = None
             return loose
         opens = owner.opens
         stage = opens()
