@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import suppress
-from contextvars import Token
+from contextvars import Context, Token, copy_context
 from types import TracebackType
 from typing import Any, cast
 
@@ -50,6 +50,8 @@ class _Run:
 class Job:
     """One run of a job, as a ``with`` block; as a decorator, a run per call.
 
+    A decorated generator runs in a copy of the context its first item was asked for in.
+
     A ``with`` block gives the job's account, with ``remaining()``, ``elapsed()`` and ``pool()``.
     """
 
@@ -90,8 +92,16 @@ def _leave(token: Token[Budget | None]) -> None:
         current_budget.reset(token)
 
 
-# Between two items a generator's consumer goes on in the same context; the job must not be
-# current there, so it is only ever set while the generator itself runs.
+# Between two items a generator's consumer goes on, and the job must not be current there. So each
+# run has a context of its own. The consumer's is never changed, not even for a moment: until
+# Python 3.12 the garbage collector may close an abandoned generator in the middle of a change of
+# that very context, which another change would then leave in ruins.
+
+
+def _context_of(run: _Run) -> Context:
+    context = copy_context()
+    context.run(current_budget.set, run.budget)
+    return context
 
 
 def _generating(
@@ -102,17 +112,15 @@ def _generating(
     def produce(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         items = function(*args, **kwargs)
         run = begin()
+        inside = _context_of(run).run
         kind: type[BaseException] | None = None
         step: Callable[[], Any] = functools.partial(next, items)
         try:
             while True:
-                token = current_budget.set(run.budget)
                 try:
-                    item = step()
+                    item = inside(step)
                 except StopIteration as end:
                     return end.value
-                finally:
-                    _leave(token)
                 try:
                     sent = yield item
                 except BaseException as error:  # noqa: BLE001 - not ours, only passed on
@@ -136,18 +144,19 @@ def _generating_async(
     async def produce(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         items = function(*args, **kwargs)
         run = begin()
+        context = _context_of(run)
         kind: type[BaseException] | None = None
         step: Awaitable[Any] = anext(items)
         try:
             while True:
                 try:
-                    item = await _as_current(run, step)
+                    item = await _Inside(context, step)
                 except StopAsyncIteration:
                     return
                 try:
                     sent = yield item
                 except GeneratorExit:
-                    await _as_current(run, items.aclose())
+                    await _Inside(context, items.aclose())
                     raise
                 except BaseException as error:  # noqa: BLE001 - not ours, only passed on
                     step = items.athrow(error)
@@ -162,9 +171,28 @@ def _generating_async(
     return produce
 
 
-async def _as_current(run: _Run, step: Awaitable[Any]) -> Any:
-    token = current_budget.set(run.budget)
-    try:
-        return await step
-    finally:
-        _leave(token)
+class _Inside:
+    """Awaits *step* with every piece of it running in *context*."""
+
+    def __init__(self, context: Context, step: Awaitable[Any]) -> None:
+        self._context = context
+        self._step = step
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        inside = self._context.run
+        waiting = self._step.__await__()
+        resume: Callable[[], Any] = functools.partial(next, waiting)
+        while True:
+            try:
+                awaited = inside(resume)
+            except StopIteration as end:
+                return end.value
+            try:
+                sent = yield awaited
+            except GeneratorExit:
+                inside(waiting.close)
+                raise
+            except BaseException as error:  # noqa: BLE001 - not ours, only passed on
+                resume = functools.partial(waiting.throw, error)
+            else:
+                resume = functools.partial(waiting.send, sent)

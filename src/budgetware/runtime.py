@@ -120,11 +120,11 @@ class Runtime:
     """
 
     _current: ClassVar[Runtime | None] = None
-    _starting: ClassVar[threading.Lock] = threading.Lock()
+    _starting: ClassVar[threading.RLock] = threading.RLock()
     _alive: ClassVar[weakref.WeakSet[Runtime]] = weakref.WeakSet()
     _witnesses: ClassVar[tuple[Observing, ...]] = ()
 
-    def __init__(self, policy: Policy, options: Options) -> None:
+    def __init__(self, policy: Policy, options: Options, *, leads: bool = False) -> None:
         self.telemetry = telemetry = Telemetry(
             meter_provider=options.get("meter_provider"),
             tracer_provider=options.get("tracer_provider"),
@@ -142,13 +142,14 @@ class Runtime:
             on_fault=telemetry.on_fault,
         )
         Runtime._alive.add(self)
-        telemetry.watch(self.engine)
         if reload is not None:
             watch = self._watch(policy, options.get("environment"), reload)
             if isinstance(self.engine, _WatchfulEngine):
                 self.engine.watch = watch
-        if policy == Policy():
-            telemetry.no_policy()
+        if leads:
+            # Before anything is logged: the application's logger may open a job of its own.
+            Runtime._current = self
+        telemetry.watch(self.engine)
 
     @classmethod
     def start(cls, **options: Unpack[Options]) -> Runtime:
@@ -161,13 +162,8 @@ class Runtime:
 
         """
         _check(options)
-        policy = options.get("policy")
-        if not isinstance(policy, Policy):
-            from budgetware.policyfile import load  # noqa: PLC0415 - a policy may come from code
-
-            policy = load(policy, environment=options.get("environment"))
-        runtime = cls(policy, options)
-        Runtime._current = runtime
+        runtime = cls._discovered(options)
+        _announce(runtime)
         return runtime
 
     @classmethod
@@ -178,8 +174,25 @@ class Runtime:
             PolicyError: There is no door yet and the policy file cannot be used.
 
         """
+        runtime = cls._current
+        if runtime is not None:
+            return runtime
         with cls._starting:
-            return cls._current or cls.start()
+            runtime = cls._current
+            if runtime is not None:
+                return runtime
+            runtime = cls._discovered({})
+        _announce(runtime)
+        return runtime
+
+    @classmethod
+    def _discovered(cls, options: Options) -> Runtime:
+        policy = options.get("policy")
+        if not isinstance(policy, Policy):
+            from budgetware.policyfile import load  # noqa: PLC0415 - a policy may come from code
+
+            policy = load(policy, environment=options.get("environment"))
+        return cls(policy, options, leads=True)
 
     @classmethod
     @contextmanager
@@ -244,9 +257,15 @@ class Runtime:
         self.telemetry.say(names.EVENT_POLICY_REJECTED, "error", error=str(error))
 
 
+def _announce(runtime: Runtime) -> None:
+    # While no lock of ours is held: it goes through the application's logger.
+    if runtime.engine.policy == Policy():
+        runtime.telemetry.no_policy()
+
+
 def _renew_lock() -> None:
     # A thread of the parent may have held the lock at the moment of the fork.
-    Runtime._starting = threading.Lock()  # noqa: SLF001 - ours
+    Runtime._starting = threading.RLock()  # noqa: SLF001 - ours
 
 
 if hasattr(os, "register_at_fork"):

@@ -19,18 +19,15 @@ from budgetware._core.budget import Budget
 from budgetware._core.current import current_budget
 from budgetware._core.engine import Engine
 from budgetware.names import SERVER_TIMING, TIER_KEY
-from budgetware.runtime import (
-    SERVER_ERROR,
-    SHORTEST_WAIT_S,
-    WITH_BODY,
-    Runtime,
-    check_callables,
-)
+from budgetware.runtime import SERVER_ERROR, SHORTEST_WAIT_S, WITH_BODY, Runtime, check_callables
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from budgetware.runtime import Options
+
+_set = current_budget.set
+_reset = current_budget.reset
 
 Environ = dict[str, Any]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
@@ -79,7 +76,7 @@ class BudgetMiddleware:
         except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the answer
             self._engine.fault("begin", error)
         else:
-            token = current_budget.set(exchange.budget)
+            token = _set(exchange.budget)
             try:
                 body = self._app(environ, exchange.start_response)
             except BaseException as error:
@@ -133,7 +130,7 @@ def _decoded(text: str) -> str:
 
 def _leave(token: Token[Budget | None]) -> None:
     try:  # noqa: SIM105 - suppress() would cost every step a call
-        current_budget.reset(token)
+        _reset(token)
     except ValueError:
         # The application left its thread in another context, where nothing was set.
         pass
@@ -300,15 +297,16 @@ class _Body:
         self._exchange = exchange
         self._body = body
         self._steps: Iterator[bytes] | None = None
-        self._left_at = exchange.wait()
+        self._left_at: float | None = None  # the first step follows at once
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         exchange = self._exchange
-        exchange.pause(self._left_at)
-        token = current_budget.set(exchange.budget)
+        if self._left_at is not None:
+            exchange.pause(self._left_at)
+        token = _set(exchange.budget)
         try:
             if self._steps is None:
                 self._steps = iter(self._body)
@@ -327,12 +325,13 @@ class _Body:
     def close(self) -> None:
         """Close the application's own iterable, then finish the request."""
         exchange = self._exchange
-        exchange.pause(self._left_at)
+        if self._left_at is not None and exchange.budget.end is None:
+            exchange.pause(self._left_at)
         close = getattr(self._body, "close", None)
         try:
             if close is not None:
                 exchange.close()
-                token = current_budget.set(exchange.budget)
+                token = _set(exchange.budget)
                 try:
                     close()
                 finally:

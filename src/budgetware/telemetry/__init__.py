@@ -94,6 +94,7 @@ class Telemetry:
             outlet.equip(partial(make_instruments, bounds=engine.tally.bounds))
             watched = outlet.watch(engine, self._histograms)
             engine.absorb = partial(self._hand_over, outlet, watched)
+            outlet.fold()
         except Exception as error:  # noqa: BLE001 - the application starts all the same
             engine.fault("watch", error)
 

@@ -11,7 +11,8 @@ from typing import Final
 MOST_KEYS: Final = 1024
 """Keys with an allowance of their own; later ones share a single one."""
 
-_lock = threading.Lock()
+# Re-entrant: the garbage collector may finish an abandoned request of the same thread.
+_lock = threading.RLock()
 
 
 class _Bucket:
@@ -80,14 +81,14 @@ class Limiter:
         if bucket is None:
             if len(self._keys) >= MOST_KEYS:
                 return self._rest
-            bucket = self._keys[key] = _Bucket(self._burst, now)
+            bucket = self._keys.setdefault(key, _Bucket(self._burst, now))
         return bucket
 
 
 def _renew_lock() -> None:
     # A thread of the parent may have held the lock at the moment of the fork.
     global _lock  # noqa: PLW0603 - one lock serves every limiter, so one line renews it
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -58,8 +58,7 @@ class Collection:
         self.provider = provider
         self.at_ns = time.time_ns()
         self.since_ns = min((outlet.since_ns for outlet in outlets), default=self.at_ns)
-        departed = [gone for outlet in outlets for gone in outlet.departed()]
-        self.snapshot = Snapshot(outlets[0].admission, departed)
+        self.snapshot = Snapshot(outlets[0].admission)
         self._served: set[str] = set()
         for outlet in outlets:
             outlet.contribute(self.snapshot)

@@ -41,7 +41,9 @@ Histograms = Literal["auto", "aggregated", "recorded", "off"]
 # become their exemplar. An empty context would do, but the SDK takes it for none at all.
 _NO_REQUEST: Final = context.set_value(names.SCOPE, True, context.Context())  # noqa: FBT003 - the API's
 
-_lock = threading.Lock()
+# Re-entrant: the garbage collector may finish an abandoned request of the same thread.
+_lock = threading.RLock()
+_recording = threading.local()
 _outlets: list[Outlet] = []
 _taps: weakref.WeakSet[Tap] = weakref.WeakSet()
 
@@ -78,7 +80,7 @@ class Outlet:
     def __init__(self, provider: MeterProvider | None, since_ns: int) -> None:
         self._given = None if provider is None else _reference(provider)
         self._watched: list[Watched] = []
-        self._departed: list[Snapshot] = []
+        self._departed: Snapshot | None = None
         self._mode: Histograms | None = None
         self._equipped: list[Callable[[], MeterProvider | None]] = []
         self.since_ns = since_ns
@@ -131,15 +133,28 @@ class Outlet:
 
     def hand_over(self, watched: Watched) -> None:
         """Record what is pending, or sort it into buckets."""
-        if watched.spreads and self.records():
-            watched.tally.drain(self._record_request, self._record_stage)
-        else:
+        if not (watched.spreads and self.records()):
             watched.tally.absorb()
+        # The SDK's own locks are not re-entrant: what the garbage collector finishes while this
+        # thread is recording stays pending until the next time.
+        elif not getattr(_recording, "busy", False):
+            _recording.busy = True
+            try:
+                watched.tally.drain(self._record_request, self._record_stage)
+            finally:
+                _recording.busy = False
 
     def contribute(self, snapshot: Snapshot) -> None:
-        """Add the totals of every engine behind this outlet to *snapshot*."""
+        """Add the totals of every engine there is or was behind this outlet to *snapshot*."""
+        self.fold()
         records = self.records()
-        for watched in self.watched():
+        with _lock:
+            # Both at once, so that an engine is in exactly one of the two.
+            still = list(self._watched)
+            if self._departed is not None:
+                snapshot.add(self._departed)
+                self._departed.settle()
+        for watched in still:
             self.hand_over(watched)
             snapshot.include(watched.tally, spreads=watched.spreads and not records)
             engine = watched.engine()
@@ -153,19 +168,22 @@ class Outlet:
             if engine is not None:
                 engine.fault(step, error)
 
-    def departed(self) -> list[Snapshot]:
-        """Return the last totals of engines that are no more, as one snapshot or none."""
+    def fold(self) -> None:
+        """Add the last totals of engines that are no more together, and let go of them."""
+        gone = [one for one in self.watched() if one.engine() is None]
+        for watched in gone:
+            self.hand_over(watched)
         with _lock:
-            gone = [one for one in self._watched if one.engine() is None]
-            self._watched = [one for one in self._watched if one not in gone]
-        if gone:
-            last = Snapshot(self.admission, self._departed)
-            for watched in gone:
-                self.hand_over(watched)
-                last.include(watched.tally, spreads=watched.spreads and not self.records())
-            last.settle()
-            self._departed = [last]
-        return self._departed
+            # Another thread may have been quicker.
+            gone = [one for one in gone if any(one is kept for kept in self._watched)]
+            if gone:
+                departed = self._departed or Snapshot(self.admission)
+                for watched in gone:
+                    departed.include(watched.tally, spreads=watched.spreads and not self.records())
+                self._departed = departed
+                self._watched = [
+                    kept for kept in self._watched if all(kept is not one for one in gone)
+                ]
 
     def watched(self) -> list[Watched]:
         """Return the engines behind this outlet."""
@@ -231,7 +249,7 @@ def _reference(provider: MeterProvider) -> Callable[[], MeterProvider | None]:
 def _renew_locks() -> None:
     # A thread of the parent may have held one of them at the moment of the fork.
     global _lock  # noqa: PLW0603 - one lock for a handful of lists
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     for tap in _taps:
         tap.renew_lock()
 

@@ -17,8 +17,6 @@ from budgetware.telemetry.plain import plain
 from budgetware.telemetry.spread import Spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from budgetware._core.policy import Policy
     from budgetware._core.record import Level
     from budgetware._core.tally import RequestSeries, StageSeries, Tally
@@ -95,17 +93,19 @@ class Snapshot:
 
     """
 
-    def __init__(self, admission: Admission, departed: Iterable[Snapshot] = ()) -> None:
+    def __init__(self, admission: Admission) -> None:
         self.numbers: dict[str, dict[Attributes, float]] = {}
         self.spreads: dict[str, dict[Attributes, Spread]] = {}
         self._admission = admission
-        for one in departed:
-            for metric, values in one.numbers.items():
-                for attributes, value in values.items():
-                    self._count(metric, attributes, value)
-            for metric, spreads in one.spreads.items():
-                for attributes, spread in spreads.items():
-                    self._spread(metric, attributes, spread)
+
+    def add(self, other: Snapshot) -> None:
+        """Add everything that *other* has."""
+        for metric, values in other.numbers.items():
+            for attributes, value in values.items():
+                self._count(metric, attributes, value)
+        for metric, spreads in other.spreads.items():
+            for attributes, spread in spreads.items():
+                self._spread(metric, attributes, spread)
 
     def include(self, tally: Tally, *, spreads: bool) -> None:
         """Add the totals of *tally*, with its distributions if *spreads*."""

@@ -26,12 +26,13 @@ class Tap:
         self._reported: Spreads = {}
         self._extremes: dict[tuple[str, Attributes], Extremes] = {}
         self._deltas = False
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may finish an abandoned request of the same thread.
+        self._lock = threading.RLock()
         self.reported_ns: int | None = None
 
     def renew_lock(self) -> None:
         """Make a new lock, in a forked child whose parent may have held this one."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def bind(self, provider: MeterProvider) -> None:
         """Note that the reader belongs to *provider*."""
