@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import gc
-import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from tests.doors.asgi_play import LAST, START, Clock, Door, Wire, http
 
 from budgetware import PolicyError, budget

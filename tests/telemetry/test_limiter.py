@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.telemetry.driving import Clock
 
-from budgetware.telemetry.limiter import MOST_KEYS, Limiter
+from budgetware.telemetry.limiter import MOST_KEYS, Limiter, _Bucket
 
 
 def test_a_key_has_a_burst_and_then_a_rate() -> None:
@@ -70,3 +73,24 @@ def test_everything_is_written_or_counted(events: list[tuple[int, float]]) -> No
         bucket = limiter._keys.get(key)
         assert left == (0 if bucket is None else bucket.suppressed)
         assert written[key] <= 5 + (clock.now - begin) * 1.0 + 1e-6
+
+
+def test_a_collection_in_the_middle_of_an_event_may_bring_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the garbage collector finishes while this thread is counting is counted as well."""
+    limiter = Limiter(clock=Clock())
+    admitted: list[int | None] = []
+    make = _Bucket.__init__
+
+    def collect(bucket: _Bucket, tokens: float, at: float) -> None:
+        monkeypatch.setattr(_Bucket, "__init__", make)
+        admitted.extend(limiter.admit("k") for _ in range(6))
+        make(bucket, tokens, at)
+
+    monkeypatch.setattr(_Bucket, "__init__", collect)
+    thread = threading.Thread(target=lambda: admitted.append(limiter.admit("k")), daemon=True)
+    thread.start()
+    thread.join(20)
+
+    assert admitted == [0, 0, 0, 0, 0, None, None]
