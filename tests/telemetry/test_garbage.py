@@ -23,7 +23,7 @@ DELTA: dict[type, AggregationTemporality] = {HistogramInstrument: AggregationTem
 def test_engines_made_and_dropped_leave_their_totals_only(
     kind: type[InMemoryMetricReader],
 ) -> None:
-    """Without a collection their number does not grow; with one their sum and extremes are there."""
+    """They do not pile up without a collection; with one, their sum and extremes are there."""
     reader = kind(preferred_temporality=DELTA)
     provider = provider_with(reader)
     for number in range(10):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from math import inf
 
 from budgetware._core.budget import MOST_NAMES, Budget, Settled
+from budgetware._core.lane import labels
 from budgetware._core.policy import Ladder, Plan
 from budgetware._core.record import (
     Ending,
@@ -83,13 +84,15 @@ def _openings(stages: Iterable[Stage], start: float, end: float) -> Iterable[Sta
         left = getattr(stage, "end", None)
         error = getattr(stage, "error", None)
         ending = Ending.CLOSED if error is None else Ending.FAILED
-        if left is None:
-            ending, left = Ending.ABANDONED, end
+        if left is None or left > end:  # a thread may leave it before anybody asks
+            ending, left, error = Ending.ABANDONED, end, None
+        name, operation = labels(stage)
+        opened = min(stage.start, left)
         yield StageRecord(
-            stage.name,
-            stage.operation,
-            stage.start - start,
-            left - stage.start,
+            name,
+            operation,
+            opened - start,
+            left - opened,
             ending,
             None if error is None else error.__name__,
         )

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Final
 
-from budgetware._core.lane import Lane
+from budgetware._core.lane import Lane, label, labels
 from budgetware._core.policy import OTHER, StagePlan
 from budgetware._core.record import Interval, Key, Share, settle
 from budgetware._core.stage import Clock, Stage
@@ -26,6 +26,10 @@ MOST_NAMES: Final = 64
 """Distinct stage names one request's settled totals keep; the rest are ``_OTHER``."""
 
 _settling = threading.Lock()
+
+# Held for the moment in which openings change hands. Re-entrant: the garbage collector may finish
+# an abandoned request of the same thread.
+_handing_over = threading.RLock()
 
 INERT: Final[deque[Stage]] = deque(maxlen=0)
 """The openings of a budget that has ended: takes whatever is appended and keeps nothing."""
@@ -192,7 +196,7 @@ class Budget:
             shares = settled.shares.items()
             spent = {name: share.spent for (name, part), share in shares if part is None}
         intervals = [
-            Interval(stage.name, None, stage.start, getattr(stage, "end", now))
+            Interval(label(stage.name), None, stage.start, getattr(stage, "end", now))
             for stage in stages
             if stage.start is not None
         ]
@@ -234,7 +238,17 @@ class Budget:
         """End an open budget and return its openings; what is opened from here on is not kept."""
         self.end = end
         stages, self.stages = self.stages, INERT
+        if self.settled is not None:
+            self.claim()
         return stages
+
+    def claim(self) -> None:
+        """Make the openings of a budget that has just ended its owner's alone.
+
+        Who is settling them has handed over what is left after this, or leaves them as they are.
+        """
+        with _handing_over:
+            pass
 
     def settle(self) -> None:
         """Account for everything up to now, and keep only the stages that are still open."""
@@ -242,6 +256,10 @@ class Budget:
         if not _settling.acquire(blocking=False):
             return
         try:
+            if self.end is None and self.settled is None:
+                # Before looking at the openings: whoever ends the budget meanwhile sees by this
+                # that they may be somebody else's, too.
+                self.settled = Settled(self.start, self.lane.plan.stages)
             stages = self.stages
             if isinstance(stages, list) and len(stages) >= self.room:
                 self._settle(stages, self.clock())
@@ -252,29 +270,56 @@ class Budget:
 
     def _settle(self, stages: list[Stage], now: float) -> None:
         seen = stages[:]
-        noted = [(stage, getattr(stage, "end", inf)) for stage in seen if stage.start is not None]
+        noted = [
+            (stage, labels(stage), getattr(stage, "end", inf))
+            for stage in seen
+            if stage.start is not None
+        ]
         # What another thread has opened or closed after *now* is left for the next time.
-        still_open = [stage for stage, end in noted if end > now]
-        closed = [stage for stage, end in noted if end <= now]
+        still_open = [stage for stage, _, end in noted if end > now]
+        closed = [stage for stage, _, end in noted if end <= now]
         self.room = max(MOST_STAGES, 2 * len(still_open))
+        had = self.settled
+        settled = Settled(self.start, self.lane.plan.stages) if had is None else had.copy()
         try:
-            had = self.settled
-            settled = Settled(self.start, self.lane.plan.stages) if had is None else had.copy()
-            names = dict.fromkeys((stage.name, stage.operation) for stage, _ in noted)
-            keys = {name: settled.key(*name) for name in names}
+            keys = {names: settled.key(*names) for names in dict.fromkeys(one[1] for one in noted)}
             intervals = [
-                Interval(*keys[stage.name, stage.operation], stage.start, end)  # type: ignore[arg-type]
-                for stage, end in noted
+                Interval(*keys[names], stage.start, end)  # type: ignore[arg-type]
+                for stage, names, end in noted
             ]
             settled.add(settle(intervals, settled.since, now), now)
-            calls = Counter((stage.name, stage.operation) for stage in closed)
-            for name, count in calls.items():
-                settled.count(keys[name], count)
+            calls = Counter(names for _, names, end in noted if end <= now)
+            for names, count in calls.items():
+                settled.count(keys[names], count)
+        except Exception:
+            self._hand_over(stages, len(seen), still_open, had)
+            raise
+        if self._hand_over(stages, len(seen), still_open, settled):
+            self.lane.keep(closed)
+
+    def _hand_over(
+        self, stages: list[Stage], seen: int, rest: list[Stage], settled: Settled | None
+    ) -> bool:
+        """Put *rest* in place of what was *seen*; not when the budget has ended meanwhile.
+
+        Whatever other threads append stands behind what was looked at. Never empty, so that who
+        ends the budget sees that there was something.
+        """
+        with _handing_over:
+            if self.end is not None:
+                return False
             self.settled = settled
-        finally:
-            # Whatever other threads append meanwhile stands behind what was looked at.
-            stages[: len(seen)] = still_open
-        self.lane.keep(closed)
+            stages[:seen] = rest or [_NO_STAGE]
+            return True
+
+
+def _no_stage() -> Stage:
+    stage = Stage()
+    stage.name, stage.operation, stage.start = OTHER, None, None
+    return stage
+
+
+_NO_STAGE: Final = _no_stage()
 
 
 def opened(lane: Lane, clock: Clock, opens: type[Stage]) -> Budget:
@@ -297,11 +342,12 @@ def opened(lane: Lane, clock: Clock, opens: type[Stage]) -> Budget:
     return budget
 
 
-def _renew_lock() -> None:
-    # A thread of the parent may have held the lock at the moment of the fork.
-    global _settling  # noqa: PLW0603 - one lock for what happens once in 256 stages
+def _renew_locks() -> None:
+    # A thread of the parent may have held one at the moment of the fork.
+    global _settling, _handing_over  # noqa: PLW0603 - for what happens once in 256 stages
     _settling = threading.Lock()
+    _handing_over = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+    os.register_at_fork(after_in_child=_renew_locks)

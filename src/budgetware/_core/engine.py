@@ -6,6 +6,7 @@ a fault of ours becomes a count and a call of ``on_fault``, never a changed resp
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 from budgetware._core.account import account
 from budgetware._core.budget import INERT, Budget, opened
 from budgetware._core.current import current_budget, handle
-from budgetware._core.lane import Lane
+from budgetware._core.lane import Lane, RetiredLanes
 from budgetware._core.policy import OTHER, Policy, Route
 from budgetware._core.record import Observer, RequestRecord
 from budgetware._core.routes import RouteTable
@@ -49,6 +50,12 @@ class Observing:
         self.observer = observer
         self.wanted = wanted
         self.before_answer = before_answer
+
+
+class _Telling(threading.local):
+    """Whether this thread is just telling somebody of a request."""
+
+    now = False
 
 
 class _Desk:
@@ -100,6 +107,22 @@ class _Desk:
                 name = OTHER
             lane = self._jobs.get(name) or self._jobs.setdefault(name, self._job_lane(name))
         return lane
+
+    def retire(self) -> None:
+        """Let every lane go as soon as no request needs it, without the garbage collector.
+
+        Requests that are still running keep theirs, and may change to any tier of this policy.
+        """
+        for lanes in (self.unmatched, *self._routes.values()):
+            retired = self._retired(lanes)
+            for lane in lanes.values():
+                lane.lanes = retired
+        for lane in tuple(self._jobs.values()):
+            lane.lanes = self._retired(lane.lanes)
+
+    def _retired(self, lanes: Lanes) -> Lanes:
+        plans = {tier: lane.plan for tier, lane in lanes.items()}
+        return RetiredLanes(plans, self._tally, self.policy.digest, self._relieve)
 
     def _job_lane(self, name: str) -> Lane:
         route = self.policy.routes.get(name)
@@ -153,6 +176,7 @@ class Engine:
         self._observers = tuple(observers)
         self._alarms = tuple(alarms)
         self._on_fault = on_fault
+        self._telling = _Telling()
         self._desk = _Desk(Policy() if policy is None else policy, self.tally, self._relieve)
 
     @property
@@ -162,7 +186,10 @@ class Engine:
 
     def adopt(self, policy: Policy) -> None:
         """Put *policy* in force for requests that begin from now on."""
+        retired = self._desk
         self._desk = _Desk(policy, self.tally, self._relieve)
+        retired.retire()
+        self.tally.prune()
 
     def observe(self, observing: Observing) -> None:
         """Tell *observing*, too, of requests that end from now on."""
@@ -217,8 +244,13 @@ class Engine:
             durations = lane.durations
             durations.append(elapsed_s)
             notable = elapsed_s > lane.warning_s
-            if stages and (lane.add(stages, budget.start, end) or budget.settled is not None):
-                notable = True
+            if stages:
+                if budget.settled is not None:
+                    notable = True
+                    budget.claim()
+                    lane.add(stages, budget.start, end)
+                elif lane.add(stages, budget.start, end):
+                    notable = True
             awaited = self._observers and self._awaited(budget, stages)
             if notable or awaited or len(durations) >= self.absorb_at:
                 budget.untold = stages
@@ -239,6 +271,7 @@ class Engine:
                 self._tell(account(budget, stages), lane, listeners)
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("tell", error)
+        budget.settled = None  # the context of a task may live for long, and the budget with it
         try:
             if len(budget.lane.durations) >= self.absorb_at:
                 self.absorb()
@@ -273,6 +306,7 @@ class Engine:
                 if listeners:
                     record = account(budget, stages, client_gone=True)
                     self._tell(record, budget.lane, listeners)
+                budget.settled = None
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("lose", error)
 
@@ -281,10 +315,14 @@ class Engine:
         self.absorb()
 
     def _listeners(self) -> list[Observer]:
+        if self._telling.now:
+            return []
         return [one.observer for one in self._observers if not one.before_answer and one.wanted()]
 
     def _awaited(self, budget: Budget, stages: Sequence[Stage]) -> bool:
         """Tell those who cannot wait for the answer; whether there is somebody who can."""
+        if self._telling.now:
+            return False
         wanted = [one for one in self._observers if one.wanted()]
         early = [one.observer for one in wanted if one.before_answer]
         if early:
@@ -301,11 +339,19 @@ class Engine:
         self._inform(listeners, record)
 
     def _inform(self, observers: Sequence[Observer], record: RequestRecord) -> None:
-        for observer in observers:
-            try:
-                observer(record)
-            except Exception as error:  # noqa: BLE001 - one observer must not silence the others
-                self.fault("observe", error)
+        telling = self._telling
+        if telling.now:
+            # Of a job that an observer has run: telling that observer of it would never end.
+            return
+        telling.now = True
+        try:
+            for observer in observers:
+                try:
+                    observer(record)
+                except Exception as error:  # noqa: BLE001 - one must not silence the others
+                    self.fault("observe", error)
+        finally:
+            telling.now = False
 
     def fault(self, step: str, error: Exception) -> None:
         """Count a failure of budgetware at *step*, and report it."""

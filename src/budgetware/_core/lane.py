@@ -8,20 +8,34 @@ of which can exceed what the accounting finds but never fall short of it; nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 
 from budgetware._core.policy import OTHER, Plan
 from budgetware._core.policy import Clock as JudgedBy
-from budgetware._core.record import Key, Outcome, RequestRecord
+from budgetware._core.record import Key, Level, Outcome, RequestRecord
 from budgetware._core.stage import Stage
 from budgetware._core.tally import StageSeries, Tally
 
 LONGEST_NAME = 128
-"""Characters of a stage name; longer ones are counted as ``_OTHER``."""
+"""Characters of the name of a stage or operation; longer ones are counted as ``_OTHER``."""
 
 MOST_PENDING = 1024
 """Durations of settled stages that are left pending while their request goes on."""
+
+
+_RISING = tuple(Level)
+
+
+def label(name: object) -> str:
+    """Return what *name*, whatever the application gave, is accounted under."""
+    return name if isinstance(name, str) and len(name) <= LONGEST_NAME else OTHER
+
+
+def labels(stage: Stage) -> Key:
+    """Return the stage and the operation that an opening is accounted under."""
+    operation = stage.operation
+    return label(stage.name), None if operation is None else label(operation)
 
 
 class Lane:
@@ -69,6 +83,8 @@ class Lane:
         policy: str = "",
         lanes: Mapping[str | None, Lane] | None = None,
         relieve: Callable[[], None] | None = None,
+        *,
+        in_force: bool = True,
     ) -> None:
         self.plan = plan
         self.policy = policy
@@ -77,7 +93,6 @@ class Lane:
         self.warning_s = plan.limit_s * plan.ladder.warning
         self.judges_last_byte = plan.clock is JudgedBy.LAST_BYTE
         self.series = tally.request(plan.route, plan.tier)
-        self.series.limit_s = plan.limit_s
         self._intake = tally.intake(self.series, plan.limit_s, plan.ladder, self)
         self.durations = self._intake.pending
         self._kept = 0
@@ -87,7 +102,11 @@ class Lane:
         # Bound methods: keeping a duration is one look-up and one call.
         self._keep: dict[str, Callable[[float], None]] = {}
         for name, stage in plan.stages.items():
-            self._series(name).limits_s[plan.tier] = stage.limit_s
+            series = self._series(name)
+            if in_force:
+                series.limits_s[plan.tier] = stage.limit_s
+        if in_force:
+            self.series.limit_s = plan.limit_s
         warning = plan.ladder.warning
         self._warnings_s = {name: stage.limit_s * warning for name, stage in plan.stages.items()}
         self._operations: dict[Key, float] = {
@@ -127,13 +146,18 @@ class Lane:
             self._relieve()
 
     def violate(self, record: RequestRecord) -> None:
-        """Count the violations of a notable request."""
+        """Count the violations of a notable request, those of operations as their stage's.
+
+        The request and each stage count once, with the highest rung.
+        """
         tier = self.plan.tier
-        over = [
-            (self._series(stage.name).violations, (tier, stage.level))
-            for stage in record.violations
-            if stage.operation is None and stage.level is not None
-        ]
+        highest: dict[str, Level] = {}
+        for total in record.violations:
+            level = total.level
+            if level is not None:
+                so_far = highest.get(total.name, level)
+                highest[total.name] = max(so_far, level, key=_RISING.index)
+        over = [(self._series(name).violations, (tier, level)) for name, level in highest.items()]
         with self._tally.lock:
             if record.level is not None:
                 self.series.violations[record.level] += 1
@@ -158,7 +182,7 @@ class Lane:
         spent: dict[str, float] = {}
         for stage in stages:
             if stage.start is not None:
-                name = stage.name
+                name = label(stage.name)
                 spent[name] = spent.get(name, 0.0) + getattr(stage, "end", end) - stage.start
         warnings_s = self._warnings_s
         for name, total_s in spent.items():
@@ -171,8 +195,8 @@ class Lane:
         spent: dict[Key, float] = {}
         for stage in stages:
             if stage.start is not None:
-                calls[stage.name] = calls.get(stage.name, 0) + 1
-                key = (stage.name, stage.operation)
+                key = labels(stage)
+                calls[key[0]] = calls.get(key[0], 0) + 1
                 spent[key] = spent.get(key, 0.0) + getattr(stage, "end", end) - stage.start
         return any(count > self._calls.get(name, inf) for name, count in calls.items()) or any(
             total_s > self._operations.get(key, inf) for key, total_s in spent.items()
@@ -181,12 +205,13 @@ class Lane:
     def _keep_odd(self, stage: Stage, end: float) -> None:
         # Not among the known names, never left, or never even entered.
         if stage.start is not None:
-            self._series(stage.name).pending.append(getattr(stage, "end", end) - stage.start)
+            took = getattr(stage, "end", end) - stage.start
+            # Opened by a thread that was not done with it when the request ended: not at all.
+            self._series(stage.name).pending.append(max(0.0, took))
 
     def _series(self, name: str) -> StageSeries:
         """Return the totals of a stage, declared or not; beyond the caps those of ``_OTHER``."""
-        if not isinstance(name, str) or len(name) > LONGEST_NAME:
-            name = OTHER
+        name = label(name)
         found = self._stages.get(name)
         if found is None and name not in self.plan.stages and not self._tally.admits(name):
             name = OTHER
@@ -195,3 +220,38 @@ class Lane:
             found = self._stages[name] = self._tally.stage(self.plan.route, name)
             self._keep[name] = found.pending.append
         return found
+
+
+class RetiredLanes(Mapping[str | None, Lane]):
+    """A route's lanes under a policy that is no longer in force, for requests still running.
+
+    Each is made when it is asked for and kept by nobody else: lanes that refer to each other
+    would wait for the garbage collector.
+    """
+
+    __slots__ = ("_plans", "_policy", "_relieve", "_tally")
+
+    def __init__(
+        self,
+        plans: Mapping[str | None, Plan],
+        tally: Tally,
+        policy: str,
+        relieve: Callable[[], None],
+    ) -> None:
+        self._plans = plans
+        self._tally = tally
+        self._policy = policy
+        self._relieve = relieve
+
+    def __getitem__(self, tier: str | None) -> Lane:
+        """Return a lane for *tier*."""
+        plan = self._plans[tier]
+        return Lane(plan, self._tally, self._policy, self, self._relieve, in_force=False)
+
+    def __iter__(self) -> Iterator[str | None]:
+        """Go through the tiers."""
+        return iter(self._plans)
+
+    def __len__(self) -> int:
+        """Return how many tiers there are, ``None`` included."""
+        return len(self._plans)

@@ -54,7 +54,7 @@ class Amount:
         """Return the seconds this is out of *total_s*; a share of no limit is no limit."""
         if self.seconds is not None:
             return self.seconds
-        return inf if self.share is None else self.share * total_s
+        return inf if self.share is None or total_s == inf else self.share * total_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,13 +284,21 @@ class Policy:
             route=UNMATCHED if route is None else route.name,
             tier=tier,
             limit_s=limit_s,
-            reserve_s=0.0 if reserve is None else min(reserve.of(limit_s), limit_s),
+            reserve_s=_reserve_s(reserve, limit_s),
             stages=MappingProxyType(
                 {name: _stage_plan(name, stage, limit_s) for name, stage in stages.items()},
             ),
             clock=Clock.FIRST_BYTE if route is None else route.clock,
             ladder=self.ladder,
         )
+
+
+def _reserve_s(reserve: Amount | None, total_s: float) -> float:
+    if reserve is None:
+        return 0.0
+    # A share of no limit is no limit, and that reserves nothing.
+    seconds = min(reserve.of(total_s), total_s)
+    return 0.0 if seconds == inf else seconds
 
 
 def _stage_plan(name: str, stage: StagePolicy, total_s: float) -> StagePlan:

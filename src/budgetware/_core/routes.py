@@ -63,33 +63,35 @@ class RouteTable(Generic[T]):
     """
 
     def __init__(self, entries: Iterable[tuple[Match, T]]) -> None:
-        ranked = sorted(
-            ((shape(match.template), match.method, value) for match, value in entries),
-            key=lambda entry: (entry[0], entry[1] == ANY_METHOD),
-        )
+        # Of equal shapes, a method's own come first, and GET's before anybody's for HEAD.
+        ranked = sorted(_ranked(entries), key=lambda entry: entry[:2])
         self.literal: dict[str, dict[str, T]] = {}
         patterned: dict[str, list[tuple[Shape, T]]] = {}
-        for segments, method, value in ranked:
+        for segments, _, method, value in ranked:
             if all(rank == _LITERAL for rank, _ in segments):
                 path = "/" + "/".join(text for _, text in segments)
                 self.literal.setdefault(path, {}).setdefault(method, value)
             else:
                 patterned.setdefault(method, []).append((segments, value))
         every = patterned.get(ANY_METHOD, [])
+        # Compiling is what takes time: HEAD mostly has the very alternatives of GET.
+        shared = patterned.get("HEAD") == patterned.get("GET")
         self._patterned: dict[str, _Alternatives[T]] = {
             method: _Alternatives(sorted([*mine, *every], key=lambda entry: entry[0]))
             for method, mine in patterned.items()
-            if method != ANY_METHOD
+            if method != ANY_METHOD and not (shared and method == "HEAD")
         }
         self._any_patterned: _Alternatives[T] = _Alternatives(every)
+        if shared and "GET" in self._patterned:
+            self._patterned["HEAD"] = self._patterned["GET"]
 
     def find(self, method: str, path: str) -> T | None:
         """Return the value for *method* and *path*, ``None`` when no template matches.
 
-        HEAD is answered by the GET templates unless one of its own is listed.
+        HEAD is answered by GET's templates as by its own, which come first where both are equally
+        specific.
         """
         methods = self.literal.get(path)
-        asked = path
         if methods is None and path[-1:] == "/" and path.strip("/"):
             path = path[:-1]
             methods = self.literal.get(path)
@@ -99,10 +101,15 @@ class RouteTable(Generic[T]):
                 value = methods.get(ANY_METHOD)
             if value is not None:
                 return value
-        value = self._patterned.get(method, self._any_patterned).find(path)
-        if value is None and method == "HEAD":
-            return self.find("GET", asked)
-        return value
+        return self._patterned.get(method, self._any_patterned).find(path)
+
+
+def _ranked(entries: Iterable[tuple[Match, T]]) -> Iterable[tuple[Shape, int, str, T]]:
+    for match, value in entries:
+        segments = shape(match.template)
+        yield segments, 2 if match.method == ANY_METHOD else 0, match.method, value
+        if match.method == "GET":
+            yield segments, 1, "HEAD", value
 
 
 class _Alternatives(Generic[T]):

@@ -237,9 +237,15 @@ class Tally:
         """Return a place for *owner* to leave durations as long as it lives."""
         intake = Intake(series, limit_s, ladder, owner)
         with self.lock:
-            self._intakes = [one for one in self._intakes if one.in_use]
             self._intakes.append(intake)
         return intake
+
+    def prune(self) -> None:
+        """Forget the places whose owners are gone and that have nothing left in them."""
+        with self.lock:
+            count = len(self._intakes)
+            # What a finalizer of this thread adds meanwhile stands behind.
+            self._intakes[:count] = [one for one in self._intakes[:count] if one.in_use]
 
     def stage(self, route: str, name: str) -> StageSeries:
         """Return the totals of stage *name* of *route*; past the cap, those of ``_OTHER``."""
@@ -276,6 +282,7 @@ class Tally:
                 series.durations.add(values)
             for stage in self.stages.values():
                 stage.durations.add(_taken(stage.pending))
+            self.prune()
 
     def drain(
         self,
@@ -289,6 +296,7 @@ class Tally:
         with self.lock:
             of_requests = [intake.take() for intake in self._intakes]
             of_stages = [(stage, _taken(stage.pending)) for stage in self.stages.values()]
+            self.prune()
         for request, values in of_requests:
             if values:
                 requests(request, values)
