@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio
-
 from budgetware._core.current import current_budget
 from budgetware._core.engine import Engine
 from budgetware._core.policy import Policy
@@ -148,6 +146,8 @@ class BudgetMiddleware:
 
 
 def _in_event_loop() -> bool:
+    import anyio  # noqa: PLC0415 - only a door that cannot be opened asks
+
     try:
         anyio.get_current_task()
     except Exception:  # noqa: BLE001 - the exception's type differs between versions of anyio

@@ -161,15 +161,17 @@ def test_a_running_budget_can_be_accounted_for(openings: int) -> None:
                 pass
         with handle.stage("db"):
             play.clock.advance(TICK)
-            settled = budget.settled and budget.settled.copy()
+            before = budget.settled and budget.settled.copy()
             so_far = [account(budget, list(budget.stages)) for _ in range(2)]
+            after = budget.settled
             play.clock.advance(TICK)
     play.engine.finish(budget)
 
     assert so_far[0] == so_far[1]
     assert (so_far[0].duration_s, stage(so_far[0], "db").spent_s) == (TICK, TICK)
-    if settled is not None and budget.settled is not None:
-        assert settled.shares == budget.settled.shares
+    assert (before is None) == (after is None) == (openings == 0)
+    if before is not None and after is not None:
+        assert before.shares == after.shares
     assert stage(play.records[-1], "db").spent_s == 2 * TICK
 
 
@@ -184,3 +186,38 @@ def test_nobody_was_there_to_be_late_for() -> None:
     record = play.records[-1]
     assert (record.outcome, record.level, record.violations) == (Outcome.CLIENT_GONE, None, ())
     assert stage(record, "db").level is Level.BREACH
+
+
+def test_a_stage_left_after_the_end_ends_with_the_request() -> None:
+    """Threads may open and leave stages between the end and the account: none outlasts it."""
+    play = Play(_policy())
+    budget = play.engine.begin("GET", "/x")
+    with current(budget), handle.stage("db"):
+        play.clock.advance(TICK)
+        late = handle.stage("ml")
+        play.engine.end(budget)
+        play.clock.advance(TICK)
+        late.__exit__(ValueError, None, None)
+        late.start = play.clock()  # type: ignore[attr-defined]
+    play.engine.tell(budget)
+
+    openings = play.records[0].openings
+    assert [(one.ending, one.error) for one in openings] == [(Ending.ABANDONED, None)] * 2
+    assert [(one.start_s, one.duration_s) for one in openings] == [(0, TICK), (TICK, 0)]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_ended_budget_keeps_no_figures(*, gone: bool) -> None:
+    """Contexts of tasks outlive their request; what was settled for the record does not."""
+    play = Play(_policy())
+    budget = play.engine.begin("GET", "/x")
+    with current(budget):
+        for number in range(300):
+            with handle.stage(f"s{number}"):
+                pass
+    had = budget.settled
+    (play.engine.lose if gone else play.engine.finish)(budget)
+
+    assert had is not None
+    assert budget.settled is None
+    assert sum(total.calls for total in play.records[0].stages) == 300

@@ -143,7 +143,7 @@ def test_a_violation_is_counted_once_per_request_and_stage() -> None:
     policy = _policy(StagePolicy(budget=Amount(4 * TICK), operations={"select": Amount(TICK)}))
     play, record = _served(policy, [Open("db", "select"), Work(5), Leave(0)])
 
-    assert _violated(play) == {"db": {(None, Level.CRITICAL): 1}}
+    assert _violated(play) == {"db": {(None, Level.BREACH): 1}}
     assert [(one.operation, one.level) for one in record.violations] == [
         (None, Level.CRITICAL),
         ("select", Level.BREACH),

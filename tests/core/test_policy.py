@@ -128,3 +128,20 @@ def test_policies_and_plans_are_frozen() -> None:
 def test_observe_is_the_default() -> None:
     """A policy that does not say otherwise only measures."""
     assert Policy().mode is Mode.OBSERVE
+
+
+def test_a_share_of_no_limit_reserves_nothing() -> None:
+    """For a tier without a budget there is nothing to put aside, and shares are no limits."""
+    route = Route(
+        name="x",
+        reserve=Amount(share=0.1),
+        stages={
+            "db": StagePolicy(budget=Amount(share=0.5)),
+            "ml": StagePolicy(budget=Amount(share=0.0)),
+        },
+    )
+    plans = [POLICY.plan(route, tier) for tier in ("free", "beta")]
+
+    assert [plan.reserve_s for plan in plans] == [0.1, 0.0]
+    assert [one.limit_s for one in plans[0].stages.values()] == [0.5, 0.0]
+    assert [one.limit_s for one in plans[1].stages.values()] == [inf, inf]

@@ -51,22 +51,21 @@ def _fits(template: str, path: str) -> bool:
     )
 
 
-def _rank(match: Match) -> tuple[tuple[int, ...], bool]:
+def _rank(match: Match) -> tuple[tuple[int, ...], int]:
     kinds = [
         2 if text == "**" or text.endswith(":path}") else int(text.startswith("{"))
         for text in _segments(match.template)
     ]
-    return tuple(kinds), match.method == ANY_METHOD
+    return tuple(kinds), ["HEAD", "GET", "PUT", ANY_METHOD].index(match.method)
 
 
 def _brute(found: list[Match], method: str, path: str) -> Match | None:
     fitting = [
         match
         for match in found
-        if match.method in {method, ANY_METHOD} and _fits(match.template, path)
+        if match.method in {method, "GET" if method == "HEAD" else method, ANY_METHOD}
+        and _fits(match.template, path)
     ]
-    if not fitting and method == "HEAD":
-        return _brute(found, "GET", path)
     return min(fitting, key=_rank, default=None)
 
 
@@ -131,6 +130,23 @@ def test_the_first_of_two_equal_templates_wins() -> None:
     table = RouteTable([(Match("GET", "/{a}"), 1), (Match("GET", "/{b}"), 2)])
 
     assert table.find("GET", "/x") == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [([], "get"), ([("HEAD", "/**")], "get"), ([("HEAD", "/a/{x}")], "own")],
+)
+@pytest.mark.parametrize("template", ["/a/{x}", "/a/b"])
+def test_head_goes_to_the_most_specific_template(
+    template: str, own: list[tuple[str, str]], expected: str
+) -> None:
+    """A GET route is not hidden by a wildcard; HEAD's own comes first at equal shape."""
+    listed = [(Match(method, path), "own") for method, path in own]
+    found = RouteTable([(Match("*", "/**"), "any"), (Match("GET", template), "get"), *listed])
+
+    literal = template == "/a/b"
+    assert found.find("HEAD", "/a/b") == ("get" if literal else expected)
+    assert found.find("HEAD", "/b") == ("own" if own[:1] == [("HEAD", "/**")] else "any")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

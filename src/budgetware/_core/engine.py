@@ -189,6 +189,7 @@ class Engine:
         retired = self._desk
         self._desk = _Desk(policy, self.tally, self._relieve)
         retired.retire()
+        del retired  # and with it every lane that no request needs
         self.tally.prune()
 
     def observe(self, observing: Observing) -> None:

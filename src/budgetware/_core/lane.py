@@ -83,8 +83,6 @@ class Lane:
         policy: str = "",
         lanes: Mapping[str | None, Lane] | None = None,
         relieve: Callable[[], None] | None = None,
-        *,
-        in_force: bool = True,
     ) -> None:
         self.plan = plan
         self.policy = policy
@@ -93,6 +91,7 @@ class Lane:
         self.warning_s = plan.limit_s * plan.ladder.warning
         self.judges_last_byte = plan.clock is JudgedBy.LAST_BYTE
         self.series = tally.request(plan.route, plan.tier)
+        in_force = not isinstance(lanes, RetiredLanes)
         self._intake = tally.intake(self.series, plan.limit_s, plan.ladder, self)
         self.durations = self._intake.pending
         self._kept = 0
@@ -182,8 +181,11 @@ class Lane:
         spent: dict[str, float] = {}
         for stage in stages:
             if stage.start is not None:
-                name = label(stage.name)
-                spent[name] = spent.get(name, 0.0) + getattr(stage, "end", end) - stage.start
+                name = stage.name
+                try:
+                    spent[name] = spent.get(name, 0.0) + getattr(stage, "end", end) - stage.start
+                except TypeError:  # no name at all, so nothing is promised to it
+                    continue
         warnings_s = self._warnings_s
         for name, total_s in spent.items():
             if total_s > warnings_s.get(name, inf):
@@ -246,7 +248,7 @@ class RetiredLanes(Mapping[str | None, Lane]):
     def __getitem__(self, tier: str | None) -> Lane:
         """Return a lane for *tier*."""
         plan = self._plans[tier]
-        return Lane(plan, self._tally, self._policy, self, self._relieve, in_force=False)
+        return Lane(plan, self._tally, self._policy, self, self._relieve)
 
     def __iter__(self) -> Iterator[str | None]:
         """Go through the tiers."""
