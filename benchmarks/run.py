@@ -1,7 +1,7 @@
 """Measure what budgetware promises of itself: ``python3 benchmarks/run.py``.
 
 This file needs nothing but Python: it makes the environment of the measurements in
-``benchmarks/.env``, apart from the project's own, and hands over to ``benchmarks/table.py`` there.
+``benchmarks/.env``, apart from the project's own and one per interpreter, and hands over to ``benchmarks/table.py`` there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-ENVIRONMENT = HERE / ".env"
+ENVIRONMENT = HERE / ".env" / f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = ENVIRONMENT / "bin" / "python"
 STAMP = ENVIRONMENT / ".installed"
 OLDEST = (3, 11)
@@ -33,7 +33,7 @@ def make_environment() -> None:
     """Make the environment, unless it is there and as it should be."""
     if STAMP.is_file() and STAMP.read_text("ascii") == wanted():
         return
-    print("making benchmarks/.env ...", flush=True)
+    print(f"making {ENVIRONMENT.relative_to(ROOT)} ...", flush=True)
     venv.create(ENVIRONMENT, with_pip=True, clear=True)
     subprocess.run(
         [

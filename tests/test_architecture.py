@@ -29,6 +29,7 @@ ROWS = (
     "_core.stage",
     "_core.tally",
     "_core.lane",
+    "_core.desk",
     "_core.budget",
     "_core.current",
     "_core.account",

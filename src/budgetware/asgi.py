@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+from budgetware._core.budget import Budget
 from budgetware._core.current import current_budget
 from budgetware._core.engine import Engine
 from budgetware._core.policy import Policy
@@ -23,11 +24,11 @@ from budgetware.runtime import (
     Runtime,
     check_callables,
 )
+from budgetware.telemetry.server_timing import render
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from budgetware._core.budget import Budget
     from budgetware.runtime import Options
 
 _set = current_budget.set
@@ -73,7 +74,8 @@ class BudgetMiddleware:
         check_callables(tier=tier, server_timing=server_timing or None)
         self._app = app
         self._tier = tier
-        self._server_timing = server_timing
+        self._kind = _TimedExchange if server_timing is True else _Exchange
+        self._tells_timing = server_timing if callable(server_timing) else None
         try:
             self._runtime = Runtime.start(**options)
         except BudgetwareError as error:
@@ -99,26 +101,23 @@ class BudgetMiddleware:
                 tier = state.get(TIER_KEY) if state else None
             else:
                 tier = self._tier_of(scope)
-            budget = engine.begin(method, scope["path"], tier, scope.get("root_path"))
-            exchange = _Exchange()
-            exchange.budget = budget
+            kind = self._kind if self._tells_timing is None else self._kind_of(scope)
+            exchange = engine.begin_as(kind, method, scope["path"], tier, scope.get("root_path"))
             exchange.engine = engine
             exchange.forward = send
             if method != "GET" and method in WITH_BODY:
                 receive = exchange.timed(receive)
-            if self._server_timing:
-                self._tell_timing(exchange, scope)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the answer
             engine.fault("begin", error)
         else:
-            token = _set(budget)
+            token = _set(exchange)
             try:
                 return await self._app(scope, receive, exchange.send)
             except BaseException as error:
                 exchange.raised(error)
                 raise
             finally:
-                if budget.end is None:
+                if exchange.end is None:
                     exchange.finish()
                 try:  # noqa: SIM105 - suppress() would cost every request a call
                     _reset(token)
@@ -128,13 +127,13 @@ class BudgetMiddleware:
         # Out here, so that what the application raises has no error of ours for its context.
         return await self._app(scope, receive, send)
 
-    def _tell_timing(self, exchange: _Exchange, scope: Scope) -> None:
-        timing = self._server_timing
+    def _kind_of(self, scope: Scope) -> type[_Exchange]:
         try:
-            if timing is True or (callable(timing) and timing(scope)):
-                exchange.tell_timing()
+            tells = self._tells_timing(scope)  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001 - the application's function, our call
             self._engine.fault("server_timing", error)
+            return _Exchange
+        return _TimedExchange if tells else _Exchange
 
     def _tier_of(self, scope: Scope) -> str | None:
         try:
@@ -167,15 +166,11 @@ def _refusing(error: BudgetwareError) -> ASGIApp:
     return refuse
 
 
-class _Exchange:
-    """One request and its response.
+class _Exchange(Budget):
+    """One request and its response: a budget that watches the messages pass."""
 
-    It is filled in by the middleware: a class without ``__init__`` is made at half the price.
-    """
+    __slots__ = ("engine", "forward")
 
-    __slots__ = ("budget", "engine", "forward")
-
-    budget: Budget
     engine: Engine
     forward: Send
 
@@ -185,22 +180,21 @@ class _Exchange:
         It gives what the server's own ``send`` gives, so that a message costs no coroutine of
         ours unless there is something to do after it has left.
         """
-        budget = self.budget
         try:
             kind = message["type"]
             if kind == "http.response.body":
-                if message.get("more_body") or budget.trailers:
-                    return self._send_part(message)
-                if self.engine.end(budget):
+                if "more_body" in message or self.odd:
+                    return self._send_body(message)
+                if self.engine.end(self):
                     return self._send_and_tell(message)
             elif kind == "http.response.start":
-                status = budget.status = message["status"]
+                status = self.status = message["status"]
                 if status >= SERVER_ERROR:
-                    self.engine.fail(budget)
+                    self.engine.fail(self)
                 if "trailers" in message:
-                    budget.trailers = message["trailers"]
+                    self.odd = self.trailers = message["trailers"]
             elif kind in _OTHER_PARTS:
-                return self._send_other(message)
+                return self._send_body(message)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the message
             self.engine.fault("send", error)
         forward = self.forward
@@ -208,7 +202,7 @@ class _Exchange:
 
     def timed(self, receive: Receive) -> Receive:
         """Return *receive* with the waits for the request's body left out of the budget."""
-        budget, engine = self.budget, self.engine
+        engine = self.engine
         pending = True
 
         async def timed_receive() -> Message:
@@ -226,73 +220,54 @@ class _Exchange:
                     pending = message.get("more_body", False)
                 elif kind == "http.disconnect":
                     pending = False
-                    if not hasattr(budget, "status"):
-                        engine.lose(budget)
+                    if not hasattr(self, "status"):
+                        engine.lose(self)
             except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the message
                 engine.fault("receive", error)
             return message
 
         return timed_receive
 
-    def tell_timing(self) -> None:
-        """Have a ``Server-Timing`` header put on the response."""
-        from budgetware.telemetry.server_timing import render  # noqa: PLC0415 - off by default
-
-        budget, engine, forward = self.budget, self.engine, self.forward
-
-        def telling(message: Message) -> Awaitable[None]:
-            try:
-                if message["type"] == "http.response.start":
-                    header = (_SERVER_TIMING, render(budget))
-                    message = {**message, "headers": [*message.get("headers", ()), header]}
-            except Exception as error:  # noqa: BLE001 - likewise
-                engine.fault("server_timing", error)
-            return forward(message)
-
-        self.forward = telling
-
     def raised(self, error: BaseException) -> None:
         """Note that *error* left the application."""
         try:
-            self.budget.error = type(error)
+            self.error = type(error)
             if isinstance(error, Exception):
-                self.engine.fail(self.budget)
+                self.engine.fail(self)
         except Exception as fault:  # noqa: BLE001 - a fault of ours must not replace the error
             self.engine.fault("raised", fault)
 
     def finish(self) -> None:
         """Finish the budget of an application that came to an end without a last message."""
-        budget = self.budget
         try:
-            error = getattr(budget, "error", None)
-            if hasattr(budget, "status") or (error is not None and issubclass(error, Exception)):
-                self.engine.finish(budget)
+            error = getattr(self, "error", None)
+            if hasattr(self, "status") or (error is not None and issubclass(error, Exception)):
+                self.engine.finish(self)
             else:
                 # Neither an answer nor an error of the application: nobody was left to answer.
-                self.engine.lose(budget)
+                self.engine.lose(self)
         except Exception as fault:  # noqa: BLE001 - a fault of ours must not replace the outcome
             self.engine.fault("finish", fault)
 
-    def _send_other(self, message: Message) -> Awaitable[None]:
-        budget = self.budget
+    def _send_body(self, message: Message) -> Awaitable[None]:
         more = message.get("more_body") or message.get("more_trailers")
-        if more or (budget.trailers and message["type"] != _TRAILERS):
+        trailers = getattr(self, "trailers", False)
+        if more or (trailers and message["type"] != _TRAILERS):
             return self._send_part(message)
-        if self.engine.end(budget):
+        if self.engine.end(self):
             return self._send_and_tell(message)
         forward = self.forward
         return forward(message)
 
     def _wait(self, *, byte: bool = False) -> float:
         """Return when a wait for the client begins, having noted the first *byte*."""
-        budget = self.budget
         try:
-            now = budget.clock()
+            now = self.clock()
+            if byte:
+                self.answering(now)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose a message
             self.engine.fault("clock", error)
             return inf  # as the beginning of a wait, it makes no wait
-        if byte and budget.first_byte_at is None:
-            budget.first_byte_at = now
         return now
 
     async def _send_part(self, message: Message) -> None:
@@ -305,11 +280,10 @@ class _Exchange:
             self._resume(before)
 
     def _resume(self, before: float) -> None:
-        budget = self.budget
         try:
-            waited_s = budget.clock() - before
+            waited_s = self.clock() - before
             if waited_s > SHORTEST_WAIT_S:
-                budget.pause(waited_s)
+                self.pause(waited_s)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the response
             self.engine.fault("pause", error)
 
@@ -318,9 +292,25 @@ class _Exchange:
             await self.forward(message)
         finally:
             try:
-                self.engine.tell(self.budget)
+                self.engine.tell(self)
             except Exception as error:  # noqa: BLE001 - likewise
                 self.engine.fault("tell", error)
+
+
+class _TimedExchange(_Exchange):
+    """An exchange whose response tells where the time went."""
+
+    __slots__ = ()
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Put a ``Server-Timing`` header on the start of the response, and pass it on."""
+        try:
+            if message["type"] == "http.response.start":
+                header = (_SERVER_TIMING, render(self))
+                message = {**message, "headers": [*message.get("headers", ()), header]}
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.engine.fault("server_timing", error)
+        return _Exchange.send(self, message)
 
 
 _TRAILERS: Final = "http.response.trailers"

@@ -63,7 +63,7 @@ class Job:
     def __enter__(self) -> Budget | CurrentBudget:
         run = _Run(self._name, self._tier)
         self._runs.append((run, current_budget.set(run.budget)))
-        return run.budget or handle
+        return handle if run.budget is None else run.budget
 
     def __exit__(
         self,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict
 
 from budgetware import names
 from budgetware._core.current import current_budget
-from budgetware._core.engine import Engine, Observing
+from budgetware._core.engine import B, Engine, Observing
 from budgetware._core.policy import Policy
 from budgetware._core.record import Observer
 from budgetware.errors import PolicyError
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
     from structlog.typing import FilteringBoundLogger
 
-    from budgetware._core.budget import Budget
     from budgetware.policyfile.reload import PolicyWatch
 
 
@@ -95,19 +94,11 @@ class _WatchfulEngine(Engine):
 
     watch: PolicyWatch
 
-    def begin(
-        self,
-        method: str,
-        path: str,
-        tier: str | None = None,
-        root: str | None = None,
-    ) -> Budget:
+    def begin_as(
+        self, kind: type[B], method: str, path: str, tier: str | None, root: str | None
+    ) -> B:
         self.watch.ensure_started()
-        return super().begin(method, path, tier, root)
-
-    def begin_job(self, name: str, tier: str | None = None) -> Budget:
-        self.watch.ensure_started()
-        return super().begin_job(name, tier)
+        return super().begin_as(kind, method, path, tier, root)
 
 
 class Runtime:

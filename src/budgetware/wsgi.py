@@ -189,11 +189,11 @@ class _Exchange:
         budget = self.budget
         try:
             now = budget.clock()
+            if part:
+                budget.answering(now)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the response
             self._engine.fault("clock", error)
             return inf  # as the beginning of a wait, it makes no wait
-        if part and budget.first_byte_at is None:
-            budget.first_byte_at = now
         return now
 
     def pause(self, since: float) -> None:

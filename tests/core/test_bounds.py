@@ -162,12 +162,12 @@ def test_who_cannot_settle_now_does_so_later() -> None:
             for _ in range(MOST_STAGES + 50):
                 with handle.stage("db"):
                     pass
-        assert len(budget.stages) == MOST_STAGES + 50
+        assert len(budget) == MOST_STAGES + 50
         with handle.stage("db"):
             pass
-    assert len(budget.stages) == 2  # a place-holder stands for those that were settled
+    assert len(budget) == 2  # a place-holder stands for those that were settled
     budget.settle()
-    assert len(budget.stages) == 2
+    assert len(budget) == 2
 
 
 def test_a_fault_while_settling_does_not_reach_the_application(
@@ -186,7 +186,7 @@ def test_a_fault_while_settling_does_not_reach_the_application(
             with handle.stage("db"):
                 pass
 
-    assert len(budget.stages) == 2
+    assert len(budget) == 2
     assert play.engine.tally.faults == {"settle": 1}
 
 

@@ -12,7 +12,8 @@ from tests.core.programs import TICK, Leave, Open, Play, Work, current, stage
 from budgetware._core import engine as engine_module
 from budgetware._core.budget import Budget
 from budgetware._core.current import handle
-from budgetware._core.engine import ABSORB_AT, MOST_JOBS, Engine, Observing
+from budgetware._core.desk import MOST_JOBS
+from budgetware._core.engine import ABSORB_AT, Engine, Observing
 from budgetware._core.policy import (
     OTHER,
     UNMATCHED,

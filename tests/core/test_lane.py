@@ -187,9 +187,9 @@ def test_decorators_made_inside_a_request_are_no_openings() -> None:
 
         play.clock.advance(5 * TICK)
         budget.pause(TICK)
-        for decorating in list(budget.stages):
+        for decorating in list(budget):
             decorating.__exit__(None, None, None)
-        budget.lane.keep(list(budget.stages))
+        budget.lane.keep(list(budget))
     play.engine.finish(budget)
 
     assert play.records[-1].stages == ()
@@ -238,7 +238,7 @@ def test_odd_names_are_other() -> None:
             with handle.stage(name):  # type: ignore[arg-type]
                 pass
 
-    lane.add(list(budget.stages), 0.0, play.clock())
+    lane.add(list(budget), 0.0, play.clock())
     tally.absorb()
 
     counts = {name: series.durations.count for (_, name), series in tally.stages.items()}
@@ -272,7 +272,7 @@ def test_pending_durations_of_a_long_request_are_put_away() -> None:
         done = handle.stage("db")
         done.__exit__(None, None, None)
     for _ in range(MOST_PENDING + 5):
-        lane.keep(list(budget.stages))
+        lane.keep(list(budget))
 
     assert relieved == [MOST_PENDING]
     tally.absorb()

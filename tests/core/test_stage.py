@@ -182,7 +182,7 @@ def test_decorating_inside_a_request_leaves_nothing_behind(most: int) -> None:
             @handle.stage("ml")
             def score() -> None: ...
 
-    assert len(budget.stages) <= 256
+    assert len(budget) <= 256
     play.engine.finish(budget)
     assert _finished(play).stages == ()
 

@@ -238,15 +238,16 @@ def test_collecting_while_serving_loses_nothing(kind: type[InMemoryMetricReader]
     """Threads that serve while another collects neither deadlock nor lose a duration."""
     reader = kind(preferred_temporality=DELTA)
     service = Service(Telemetry(provider_with(reader), traces="off"))
-    service.engine._observers = ()
+    for observing in service.engine._observers:
+        service.engine.ignore(observing)
     rounds, workers = 5000, 4
 
     def work() -> None:
         for _ in range(rounds):
             budget = service.engine.begin("GET", "/signals/x", "pro")
             stage = budget.opens()
-            stage.name, stage.operation, stage.start, stage.end = "db", None, 1.0, 1.001
-            budget.stages.append(stage)
+            stage.name, stage.start, stage.end = "db", 1.0, 1.001
+            budget.append(stage)
             service.engine.finish(budget)
 
     threads = [threading.Thread(target=work) for _ in range(workers)]

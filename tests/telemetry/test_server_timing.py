@@ -105,7 +105,7 @@ def test_a_name_that_is_no_name_is_left_out() -> None:
     budget = _open([Step("db", 0.001)])
     odd = budget.opens()
     odd.name, odd.operation, odd.start, odd.end = [], None, 0.0, 1.0  # type: ignore[assignment]
-    budget.stages.append(odd)
+    budget.append(odd)
 
     assert render(budget) == b"total;dur=1.0, db;dur=1.0"
 

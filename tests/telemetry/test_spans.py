@@ -159,9 +159,9 @@ def test_parallel_stages_of_one_instant_are_siblings() -> None:
         budget = service.engine.begin("GET", "/signals/x", "pro")
         for name, seconds in (("short", 0.001), ("long", 0.002)):
             stage = budget.opens()
-            stage.name, stage.operation, stage.start = name, None, service.clock.now
-            stage.end, stage.error = service.clock.now + seconds, None
-            budget.stages.append(stage)
+            stage.name, stage.start = name, service.clock.now
+            stage.end = service.clock.now + seconds
+            budget.append(stage)
         service.clock.now += 0.002
         service.engine.finish(budget)
 

@@ -39,7 +39,7 @@ def account(budget: Budget, stages: Sequence[Stage], *, client_gone: bool = Fals
     duration_s = end - budget.start
     status: int | None = getattr(budget, "status", None)
     first_byte_s = None
-    if budget.first_byte_at is not None:
+    if hasattr(budget, "first_byte_at"):
         first_byte_s = budget.first_byte_at - budget.start
     elif status is not None:  # the only byte was the last one
         first_byte_s = duration_s
@@ -100,8 +100,9 @@ def _openings(stages: Iterable[Stage], start: float, end: float) -> Iterable[Sta
 
 def _settled(budget: Budget, more: int) -> Settled | None:
     """Return a copy of what was settled, to find a place for *more* openings in."""
-    if budget.settled is not None:
-        return budget.settled.copy()
+    settled: Settled | None = getattr(budget, "settled", None)
+    if settled is not None:
+        return settled.copy()
     return Settled(budget.start, budget.lane.plan.stages) if more > MOST_NAMES else None
 
 

@@ -7,27 +7,24 @@ a fault of ours becomes a count and a call of ``on_fault``, never a changed resp
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Final
+from typing import Final, TypeVar
 
 from budgetware._core.account import account
-from budgetware._core.budget import INERT, Budget, opened
+from budgetware._core.budget import MOST_STAGES, Budget
 from budgetware._core.current import current_budget, handle
-from budgetware._core.lane import Lane, RetiredLanes
-from budgetware._core.policy import OTHER, Policy, Route
+from budgetware._core.desk import Desk
+from budgetware._core.lane import Lane
+from budgetware._core.policy import Policy
 from budgetware._core.record import Observer, RequestRecord
-from budgetware._core.routes import RouteTable
-from budgetware._core.stage import Clock, Stage, stage_type
+from budgetware._core.stage import Clock, stage_type
 from budgetware._core.tally import Tally, bounds_of
 
 ABSORB_AT: Final = 128
 """Requests of one lane after which pending durations are sorted into buckets."""
 
-MOST_JOBS: Final = 64
-"""Job names the policy does not list that are told apart."""
-
-Lanes = Mapping[str | None, Lane]
+B = TypeVar("B", bound=Budget)
 Fault = Callable[[str, Exception, int], None]
 
 
@@ -58,95 +55,6 @@ class _Telling(threading.local):
     now = False
 
 
-class _Desk:
-    """A policy compiled for look-up; swapped whole on reload."""
-
-    def __init__(self, policy: Policy, tally: Tally, relieve: Callable[[], None]) -> None:
-        self.policy = policy
-        self._tally = tally
-        self._relieve = relieve
-        self._routes = {name: self._lanes(route) for name, route in policy.routes.items()}
-        self._jobs: dict[str, Lane] = {}
-        self.unmatched = self._lanes(None)
-        table = RouteTable(
-            (match, self._routes[name])
-            for name, route in policy.routes.items()
-            for match in route.match
-        )
-        self.literal = table.literal
-        self._find = table.find
-
-    def match(self, method: str, path: str, root: str | None) -> Lanes:
-        lanes = self._find(method, path)
-        if lanes is None and root:
-            lanes = self._match_mounted(method, path, root)
-        return lanes or self.unmatched
-
-    def _match_mounted(self, method: str, path: str, root: str) -> Lanes | None:
-        # Clients, a router in between and the application each see another part of the path, and
-        # templates may be written as any of them does.
-        if path != root and not path.startswith(root + "/"):
-            return self._find(method, root + path)  # a server that leaves the root out of the path
-        at = root.find("/", 1)
-        while at > 0:
-            lanes = self._find(method, path[at:])
-            if lanes is not None:
-                return lanes
-            at = root.find("/", at + 1)
-        return self._find(method, path[len(root) :] or "/")
-
-    def job(self, name: str, tier: str | None) -> Lane:
-        lanes = self._routes.get(name)
-        if tier is not None and lanes is not None and tier in lanes:
-            return lanes[tier]
-        lane = self._jobs.get(name)
-        if lane is None:
-            # A name the policy does not list comes from the code; what is beyond the cap is
-            # measured under one name.
-            if name not in self._routes and len(self._jobs) >= MOST_JOBS:
-                name = OTHER
-            lane = self._jobs.get(name) or self._jobs.setdefault(name, self._job_lane(name))
-        return lane
-
-    def retire(self) -> None:
-        """Let every lane go as soon as no request needs it, without the garbage collector.
-
-        Requests that are still running keep theirs, and may change to any tier of this policy.
-        """
-        for lanes in (self.unmatched, *self._routes.values()):
-            retired = self._retired(lanes)
-            for lane in lanes.values():
-                lane.lanes = retired
-        for lane in tuple(self._jobs.values()):
-            lane.lanes = self._retired(lane.lanes)
-
-    def _retired(self, lanes: Lanes) -> Lanes:
-        plans = {tier: lane.plan for tier, lane in lanes.items()}
-        return RetiredLanes(plans, self._tally, self.policy.digest, self._relieve)
-
-    def _job_lane(self, name: str) -> Lane:
-        route = self.policy.routes.get(name)
-        if route is not None:
-            return self._lane(route, None, self._routes[name])
-        # Nothing is promised to any tier, so naming one changes nothing.
-        lanes: dict[str | None, Lane] = {}
-        lane = self._lane(Route(name=name), None, lanes)
-        lanes.update(dict.fromkeys((None, *self.policy.tiers), lane))
-        return lane
-
-    def _lanes(self, route: Route | None) -> Lanes:
-        policy = self.policy
-        lanes: dict[str | None, Lane] = {}
-        for tier in policy.tiers or (None,):
-            lanes[tier] = self._lane(route, tier, lanes)
-        lanes[None] = lanes[policy.default_tier]
-        return lanes
-
-    def _lane(self, route: Route | None, tier: str | None, lanes: Lanes) -> Lane:
-        plan = self.policy.plan(route, tier)
-        return Lane(plan, self._tally, self.policy.digest, lanes, self._relieve)
-
-
 class Engine:
     """Begins and finishes budgets under one policy at a time.
 
@@ -173,11 +81,11 @@ class Engine:
         self.absorb: Callable[[], None] = self.tally.absorb
         self.absorb_at = ABSORB_AT
         self._opens = stage_type(clock, current_budget.get, handle.stage)
-        self._observers = tuple(observers)
+        self._watched_by(observers)
         self._alarms = tuple(alarms)
         self._on_fault = on_fault
         self._telling = _Telling()
-        self._desk = _Desk(Policy() if policy is None else policy, self.tally, self._relieve)
+        self._desk = Desk(Policy() if policy is None else policy, self.tally, self._relieve)
 
     @property
     def policy(self) -> Policy:
@@ -187,25 +95,21 @@ class Engine:
     def adopt(self, policy: Policy) -> None:
         """Put *policy* in force for requests that begin from now on."""
         retired = self._desk
-        self._desk = _Desk(policy, self.tally, self._relieve)
+        self._desk = Desk(policy, self.tally, self._relieve)
         retired.retire()
         del retired  # and with it every lane that no request needs
         self.tally.prune()
 
     def observe(self, observing: Observing) -> None:
         """Tell *observing*, too, of requests that end from now on."""
-        self._observers = (*self._observers, observing)
+        self._watched_by((*self._observers, observing))
 
     def ignore(self, observing: Observing) -> None:
         """Tell *observing* no more."""
-        self._observers = tuple(one for one in self._observers if one is not observing)
+        self._watched_by([one for one in self._observers if one is not observing])
 
     def begin(
-        self,
-        method: str,
-        path: str,
-        tier: str | None = None,
-        root: str | None = None,
+        self, method: str, path: str, tier: str | None = None, root: str | None = None
     ) -> Budget:
         """Open the budget of a request; an unknown *tier* is the default one.
 
@@ -216,47 +120,61 @@ class Engine:
             root: Where the application is mounted; templates may be written with it or without.
 
         """
+        return self.begin_as(Budget, method, path, tier, root)
+
+    def begin_as(
+        self, kind: type[B], method: str, path: str, tier: str | None, root: str | None
+    ) -> B:
+        """Open the budget of a request as an object of a door's own class."""
         desk = self._desk
         try:
             lanes = desk.literal[path][method]
         except KeyError:
             lanes = desk.match(method, path, root)
-        lane = lanes[None] if tier is None else lanes.get(tier) or lanes[None]
-        return opened(lane, self.clock, self._opens)
+        # Here and not in ``__init__``: Python makes an object of a class without one at half the
+        # price.
+        budget = kind()
+        budget.lane = lanes[None] if tier is None else lanes.get(tier) or lanes[None]
+        budget.opens = self._opens
+        budget.room = MOST_STAGES
+        budget.end = None
+        budget.odd = False
+        clock = budget.clock = self.clock
+        budget.start = clock()
+        return budget
 
     def begin_job(self, name: str, tier: str | None = None) -> Budget:
         """Open the budget of the job or route called *name*."""
-        return opened(self._desk.job(name, tier), self.clock, self._opens)
+        budget = self.begin("", "/")
+        budget.lane = self._desk.job(name, tier)
+        return budget
 
     def end(self, budget: Budget) -> bool:
         """End *budget* and add it to the totals; whether there is something left to ``tell``."""
         if budget.end is not None:
             return False
         try:
-            clock = budget.clock
+            clock = self.clock
             end = clock()
             budget.end = end
-            stages: Sequence[Stage] = budget.stages
-            budget.stages = INERT
             lane = budget.lane
-            elapsed_s = end - budget.start
-            if budget.first_byte_at is not None and not lane.judges_last_byte:
-                elapsed_s = budget.first_byte_at - budget.start
+            start = budget.start
+            elapsed_s = self._odd_s(budget) if budget.odd else end - start
             durations = lane.durations
             durations.append(elapsed_s)
             notable = elapsed_s > lane.warning_s
-            if stages:
-                if budget.settled is not None:
-                    notable = True
-                    budget.claim()
-                    lane.add(stages, budget.start, end)
-                elif lane.add(stages, budget.start, end):
-                    notable = True
-            awaited = self._observers and self._awaited(budget, stages)
-            if notable or awaited or len(durations) >= self.absorb_at:
-                budget.untold = stages
-                budget.notable = notable
-                return True
+            if len(budget) and lane.add(budget, start, end):
+                notable = True
+            wanted = self._wanted
+            if (
+                notable
+                or budget.odd
+                or len(durations) >= self.absorb_at
+                or (wanted is not None and wanted())
+            ):
+                return self._hold(budget, notable)
+            budget.room = 0
+            budget.clear()
         except Exception as error:  # noqa: BLE001 - our own fault must not reach the response
             self.fault("end", error)
         return False
@@ -272,7 +190,8 @@ class Engine:
                 self._tell(account(budget, stages), lane, listeners)
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("tell", error)
-        budget.settled = None  # the context of a task may live for long, and the budget with it
+        if budget.odd:
+            budget.settled = None  # the context of a task may live for long, and the budget with it
         try:
             if len(budget.lane.durations) >= self.absorb_at:
                 self.absorb()
@@ -311,6 +230,35 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("lose", error)
 
+    def _watched_by(self, observers: Sequence[Observing]) -> None:
+        self._observers = tuple(observers)
+        asked = tuple(dict.fromkeys(one.wanted for one in self._observers))
+        self._wanted: Callable[[], bool] | None = None
+        if len(asked) == 1:
+            self._wanted = asked[0]
+        elif asked:
+            self._wanted = lambda: any(wanted() for wanted in asked)
+
+    def _odd_s(self, budget: Budget) -> float:
+        """Return the judged seconds of a budget that has just ended in an unusual way."""
+        if hasattr(budget, "settled"):
+            budget.claim()
+        judged = hasattr(budget, "first_byte_at") and not budget.lane.judges_last_byte
+        return (budget.first_byte_at if judged else budget.end) - budget.start  # type: ignore[operator]
+
+    def _hold(self, budget: Budget, notable: bool) -> bool:  # noqa: FBT001 - a fact, no switch
+        """Keep the openings of an ended budget as long as somebody is to be told of them."""
+        if hasattr(budget, "settled"):
+            notable = True
+        awaited = self._observers and self._awaited(budget)
+        held = notable or awaited or len(budget.lane.durations) >= self.absorb_at
+        if held:
+            budget.untold = budget[:]
+            budget.notable = notable
+        budget.room = 0
+        budget.clear()
+        return bool(held)
+
     def _relieve(self) -> None:
         # Looked up at every call: telemetry may have put its own in place.
         self.absorb()
@@ -320,7 +268,7 @@ class Engine:
             return []
         return [one.observer for one in self._observers if not one.before_answer and one.wanted()]
 
-    def _awaited(self, budget: Budget, stages: Sequence[Stage]) -> bool:
+    def _awaited(self, budget: Budget) -> bool:
         """Tell those who cannot wait for the answer; whether there is somebody who can."""
         if self._telling.now:
             return False
@@ -328,7 +276,7 @@ class Engine:
         early = [one.observer for one in wanted if one.before_answer]
         if early:
             try:
-                self._inform(early, account(budget, stages))
+                self._inform(early, account(budget, budget))
             except Exception as error:  # noqa: BLE001 - the totals are still to be kept in order
                 self.fault("observe", error)
         return len(wanted) > len(early)

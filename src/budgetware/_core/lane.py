@@ -34,7 +34,7 @@ def label(name: object) -> str:
 
 def labels(stage: Stage) -> Key:
     """Return the stage and the operation that an opening is accounted under."""
-    operation = stage.operation
+    operation = getattr(stage, "operation", None)
     return label(stage.name), None if operation is None else label(operation)
 
 
@@ -55,13 +55,13 @@ class Lane:
 
     __slots__ = (
         "__weakref__",
+        "_bounds_s",
         "_calls",
         "_intake",
-        "_keep",
         "_kept",
         "_least_calls",
         "_least_s",
-        "_operations",
+        "_pending",
         "_relieve",
         "_stages",
         "_tally",
@@ -98,8 +98,7 @@ class Lane:
         self._tally = tally
         self._relieve = tally.absorb if relieve is None else relieve
         self._stages: dict[str, StageSeries] = {}
-        # Bound methods: keeping a duration is one look-up and one call.
-        self._keep: dict[str, Callable[[float], None]] = {}
+        self._pending: dict[str, list[float]] = {}
         for name, stage in plan.stages.items():
             series = self._series(name)
             if in_force:
@@ -107,16 +106,20 @@ class Lane:
         if in_force:
             self.series.limit_s = plan.limit_s
         warning = plan.ladder.warning
-        self._warnings_s = {name: stage.limit_s * warning for name, stage in plan.stages.items()}
-        self._operations: dict[Key, float] = {
-            (name, operation): limit_s * warning
-            for name, stage in plan.stages.items()
-            for operation, limit_s in stage.operations.items()
-        }
+        self._warnings_s: dict[Key, float] = {}
+        self._bounds_s: dict[str, float] = {}
+        for name, stage in plan.stages.items():
+            of_operations: dict[Key, float] = {
+                (name, operation): limit_s * warning
+                for operation, limit_s in stage.operations.items()
+            }
+            self._warnings_s[name, None] = stage.limit_s * warning
+            self._warnings_s |= of_operations
+            self._bounds_s[name] = min(stage.limit_s * warning, *of_operations.values(), inf)
         self._calls = {
             name: stage.calls for name, stage in plan.stages.items() if stage.calls < inf
         }
-        self._least_s = min((*self._warnings_s.values(), *self._operations.values()), default=inf)
+        self._least_s = min(self._bounds_s.values(), default=inf)
         self._least_calls = min(self._calls.values(), default=inf)
 
     def add(self, stages: Sequence[Stage], start: float, end: float) -> bool:
@@ -124,10 +127,10 @@ class Lane:
 
         Whatever stage was not left ends with the request.
         """
-        keep = self._keep
+        pending = self._pending
         for stage in stages:
             try:
-                keep[stage.name](stage.end - stage.start)  # type: ignore[operator]
+                pending[stage.name].append(stage.end - stage.start)  # type: ignore[operator]
             except (AttributeError, KeyError, TypeError):
                 self._keep_odd(stage, end)
         if end - start <= self._least_s and len(stages) <= self._least_calls:
@@ -177,31 +180,37 @@ class Lane:
         """Count a failure of budgetware, or a misuse of it, in the middle of a request."""
         self._tally.fault(step)
 
-    def _over(self, stages: Iterable[Stage], end: float) -> bool:
-        spent: dict[str, float] = {}
-        for stage in stages:
-            if stage.start is not None:
+    def _over(self, stages: Sequence[Stage], end: float) -> bool:
+        """Tell whether a stage, an operation or a count of calls may have gone over."""
+        if len(stages) > self._least_calls:
+            return self._over_in_detail(stages, end)
+        try:
+            spent = {stage.name: stage.end - stage.start for stage in stages}  # type: ignore[operator]
+        except (AttributeError, TypeError):  # still open, or odd
+            return self._over_in_detail(stages, end)
+        if len(spent) < len(stages):
+            spent = {}
+            for stage in stages:
                 name = stage.name
-                try:
-                    spent[name] = spent.get(name, 0.0) + getattr(stage, "end", end) - stage.start
-                except TypeError:  # no name at all, so nothing is promised to it
-                    continue
-        warnings_s = self._warnings_s
-        for name, total_s in spent.items():
-            if total_s > warnings_s.get(name, inf):
-                return True
-        return bool(self._calls or self._operations) and self._over_in_detail(stages, end)
+                spent[name] = spent.get(name, 0.0) + stage.end - stage.start  # type: ignore[operator]
+        bounds_s = self._bounds_s
+        for name, spent_s in spent.items():
+            if name in bounds_s and spent_s > bounds_s[name]:
+                return self._over_in_detail(stages, end)
+        return False
 
     def _over_in_detail(self, stages: Iterable[Stage], end: float) -> bool:
         calls: dict[str, int] = {}
         spent: dict[Key, float] = {}
         for stage in stages:
             if stage.start is not None:
-                key = labels(stage)
-                calls[key[0]] = calls.get(key[0], 0) + 1
-                spent[key] = spent.get(key, 0.0) + getattr(stage, "end", end) - stage.start
+                took = getattr(stage, "end", end) - stage.start
+                name, operation = labels(stage)
+                calls[name] = calls.get(name, 0) + 1
+                for key in {(name, None), (name, operation)}:
+                    spent[key] = spent.get(key, 0.0) + took
         return any(count > self._calls.get(name, inf) for name, count in calls.items()) or any(
-            total_s > self._operations.get(key, inf) for key, total_s in spent.items()
+            total_s > self._warnings_s.get(key, inf) for key, total_s in spent.items()
         )
 
     def _keep_odd(self, stage: Stage, end: float) -> None:
@@ -220,7 +229,7 @@ class Lane:
             found = self._stages.get(name)
         if found is None:
             found = self._stages[name] = self._tally.stage(self.plan.route, name)
-            self._keep[name] = found.pending.append
+            self._pending[name] = found.pending
         return found
 
 

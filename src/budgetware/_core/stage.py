@@ -39,18 +39,18 @@ class StageContext(Protocol):
 class Stage:
     """The facts of one opening.
 
-    ``end`` and ``error`` are unset until it is closed, which costs the hot path nothing and tells
-    an abandoned stage from a closed one. ``start`` is ``None`` for one that was never meant to
-    run: it only made a decorator.
+    Only ``name`` and ``start`` are always set, for every one costs the hot path something. Without
+    an ``end`` the stage is still open, without ``operation`` or ``error`` it has none. ``start`` is
+    ``None`` for one that was never meant to run: it only made a decorator.
     """
 
     __slots__ = ("end", "error", "name", "operation", "start")
 
     name: str
-    operation: str | None
+    operation: str
     start: float | None
     end: float
-    error: type[BaseException] | None
+    error: type[BaseException]
 
     if TYPE_CHECKING:  # every instance is of a class that ``stage_type`` made
 
@@ -89,11 +89,12 @@ def stage_type(
             trace: TracebackType | None,
         ) -> None:
             self.end = clock()
-            self.error = kind
+            if kind is not None:
+                self.error = kind
 
         def __call__(self, function: F) -> F:
             self.start = None
-            name, operation = self.name, self.operation
+            name, operation = self.name, getattr(self, "operation", None)
             return decorated(lambda: reopen(name, operation), function)
 
     return TimedStage

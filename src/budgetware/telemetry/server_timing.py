@@ -35,15 +35,14 @@ def render(budget: Budget) -> bytes:
     A stage's figure is the sum of its openings in milliseconds. Characters that are no part of
     an RFC 9110 token become ``_``; the value is at most ``LONGEST_VALUE`` bytes.
     """
-    if budget.settled is None:
-        left = [stage for stage in budget.stages if hasattr(stage, "end")]
+    if not budget.odd:
         try:
-            template = _templates[tuple([stage.name for stage in left])]
-            return template % (
-                1000 * budget.elapsed(),
-                *[1000 * (stage.end - stage.start) for stage in left],  # type: ignore[operator]
-            )
-        except (KeyError, TypeError):  # a new combination, an odd one, or a name that is no name
+            template = _templates[tuple([stage.name for stage in budget])]
+            took_ms = [1000 * (stage.end - stage.start) for stage in budget]  # type: ignore[operator]
+            clock = budget.clock
+            return template % (1000 * (clock() - budget.start), *took_ms)
+        # A new combination, a stage that is still open, an odd one, a name that is no name.
+        except (KeyError, AttributeError, TypeError):
             pass
     return _summed(budget)
 
@@ -51,12 +50,13 @@ def render(budget: Budget) -> bytes:
 def _summed(budget: Budget) -> bytes:
     spent: dict[str, float] = {}
     since = budget.start
-    if budget.settled is not None:
-        since = budget.settled.since
-        for (name, operation), share in budget.settled.shares.items():
+    settled = getattr(budget, "settled", None)
+    if settled is not None:
+        since = settled.since
+        for (name, operation), share in settled.shares.items():
             if operation is None:
                 spent[name] = share.spent
-    for stage in budget.stages:
+    for stage in budget:
         try:
             took = stage.end - max(stage.start, since)  # type: ignore[operator,type-var]
             spent[stage.name] = spent.get(stage.name, 0.0) + took
