@@ -84,7 +84,7 @@ def test_outcomes_follow_from_durations(
     """What an intake counts is what ``outcome_of`` says of each, exactly at a rung too."""
     ladder = Ladder(warning=steps[0], critical=steps[1], breach=steps[2])
     series, owner = RequestSeries("signals", None, Distribution(SECONDS_BOUNDS)), Owner()
-    intake = Intake(series, limit_s, ladder, owner)
+    intake = Intake(series, limit_s, ladder, owner, lambda _: None)
     intake.pending.extend(durations)
 
     taken = intake.take()

@@ -148,11 +148,16 @@ class Intake:
     __slots__ = ("_owner", "_rungs", "_series", "pending")
 
     def __init__(
-        self, series: RequestSeries, limit_s: float, ladder: Ladder, owner: object
+        self,
+        series: RequestSeries,
+        limit_s: float,
+        ladder: Ladder,
+        owner: object,
+        orphaned: Callable[[object], None],
     ) -> None:
         self.pending: list[float] = []
         self._series = series
-        self._owner = weakref.ref(owner)
+        self._owner = weakref.ref(owner, orphaned)
         rungs = ((Outcome.UNBUDGETED, inf),) if limit_s == inf else rungs_s(limit_s, ladder)
         self._rungs = tuple((outcome.value, rung_s) for outcome, rung_s in rungs)
 
@@ -212,6 +217,7 @@ class Tally:
         self.faults: dict[str, int] = {}
         self._undeclared: set[str] = set()
         self._intakes: list[Intake] = []
+        self._orphans = False
         _after_fork.add(self)
 
     def request(self, route: str, tier: str | None) -> RequestSeries:
@@ -235,7 +241,7 @@ class Tally:
         owner: object,
     ) -> Intake:
         """Return a place for *owner* to leave durations as long as it lives."""
-        intake = Intake(series, limit_s, ladder, owner)
+        intake = Intake(series, limit_s, ladder, owner, self._orphaned)
         with self.lock:
             self._intakes.append(intake)
         return intake
@@ -243,6 +249,7 @@ class Tally:
     def prune(self) -> None:
         """Forget the places whose owners are gone and that have nothing left in them."""
         with self.lock:
+            self._orphans = False
             count = len(self._intakes)
             # What a finalizer of this thread adds meanwhile stands behind.
             self._intakes[:count] = [one for one in self._intakes[:count] if one.in_use]
@@ -278,11 +285,14 @@ class Tally:
         """Sort everything pending into the buckets."""
         with self.lock:
             for intake in self._intakes:
-                series, values = intake.take()
-                series.durations.add(values)
+                if intake.pending:
+                    series, values = intake.take()
+                    series.durations.add(values)
             for stage in self.stages.values():
-                stage.durations.add(_taken(stage.pending))
-            self.prune()
+                if stage.pending:
+                    stage.durations.add(_taken(stage.pending))
+            if self._orphans:
+                self.prune()
 
     def drain(
         self,
@@ -294,15 +304,20 @@ class Tally:
         The callables run outside the lock; each is given a series and its new durations.
         """
         with self.lock:
-            of_requests = [intake.take() for intake in self._intakes]
-            of_stages = [(stage, _taken(stage.pending)) for stage in self.stages.values()]
-            self.prune()
+            of_requests = [intake.take() for intake in self._intakes if intake.pending]
+            of_stages = [
+                (stage, _taken(stage.pending)) for stage in self.stages.values() if stage.pending
+            ]
+            if self._orphans:
+                self.prune()
         for request, values in of_requests:
-            if values:
-                requests(request, values)
+            requests(request, values)
         for stage, values in of_stages:
-            if values:
-                stages(stage, values)
+            stages(stage, values)
+
+    def _orphaned(self, _: object) -> None:
+        # Told by the garbage collector, so it only leaves a note.
+        self._orphans = True
 
 
 _after_fork: weakref.WeakSet[Tally] = weakref.WeakSet()

@@ -37,10 +37,12 @@ def render(budget: Budget) -> bytes:
     """
     if not budget.odd:
         try:
-            template = _templates[tuple([stage.name for stage in budget])]
-            took_ms = [1000 * (stage.end - stage.start) for stage in budget]  # type: ignore[operator]
             clock = budget.clock
-            return template % (1000 * (clock() - budget.start), *took_ms)
+            names, took_ms = [], [1000 * (clock() - budget.start)]
+            for stage in budget:
+                names.append(stage.name)
+                took_ms.append(1000 * (stage.end - stage.start))  # type: ignore[operator]
+            return _templates[tuple(names)] % tuple(took_ms)
         # A new combination, a stage that is still open, an odd one, a name that is no name.
         except (KeyError, AttributeError, TypeError):
             pass

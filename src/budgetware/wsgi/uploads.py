@@ -1,0 +1,52 @@
+"""The body of a request on its way in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from budgetware.wsgi.exchange import Exchange
+
+_OTHER_READS: Final = frozenset({"read1", "readinto", "readinto1"})
+_END: Final = object()
+
+
+class TimedInput:
+    """The request's body; waiting for the client to send it is not the application's time."""
+
+    def __init__(self, stream: Any, exchange: Exchange) -> None:
+        self._stream = stream
+        self._exchange = exchange
+
+    def read(self, *size: Any, **named: Any) -> Any:
+        """Read up to *size* bytes."""
+        return self._timed(self._stream.read, *size, **named)
+
+    def readline(self, *size: Any, **named: Any) -> Any:
+        """Read one line."""
+        return self._timed(self._stream.readline, *size, **named)
+
+    def readlines(self, *hint: Any, **named: Any) -> Any:
+        """Read all lines."""
+        return self._timed(self._stream.readlines, *hint, **named)
+
+    def __iter__(self) -> Iterator[bytes]:
+        lines = iter(self._stream)
+        while (line := self._timed(next, lines, _END)) is not _END:
+            yield line
+
+    def __next__(self) -> Any:
+        return self._timed(next, self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._stream, name)
+        return functools.partial(self._timed, found) if name in _OTHER_READS else found
+
+    def _timed(self, read: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        since = self._exchange.wait()
+        try:
+            return read(*args, **named)
+        finally:
+            self._exchange.resume(since)
