@@ -1,7 +1,8 @@
 """Measure what budgetware promises of itself: ``python3 benchmarks/run.py``.
 
 This file needs nothing but Python: it makes the environment of the measurements in
-``benchmarks/.env``, apart from the project's own and one per interpreter, and hands over to ``benchmarks/table.py`` there.
+``benchmarks/.env``, apart from the project's own and one per interpreter, and hands over to
+``benchmarks/table.py`` there.
 """
 
 from __future__ import annotations
