@@ -318,3 +318,24 @@ def test_the_stack_of_an_error_is_as_deep_as_one_more_call() -> None:
         frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
         assert sum("budgetware/asgi" in name for name in frames) == 1
     assert run(answer(http(), wire.receive, wire.send)) is None
+
+
+def test_a_last_send_that_is_cancelled_before_it_began_is_told_all_the_same() -> None:
+    """The task of the last ``send`` never got its turn: the violation is known, and said once."""
+
+    class Cancelled(BaseException):
+        """What a cancelled task is left with."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        door.clock.now += 5
+        sending = send(LAST)
+        sending.close()  # type: ignore[attr-defined]
+        raise Cancelled
+
+    door = Door(app)
+    with pytest.raises(Cancelled):
+        Wire().run(door, http())
+
+    assert door.record.level is not None
+    assert sum(door.outcomes.values()) == 1

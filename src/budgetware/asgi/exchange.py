@@ -89,6 +89,8 @@ class Exchange(Budget):
             self.error = type(error)
             if isinstance(error, Exception):
                 self.engine.fail(self)
+            if self.end is not None:  # the last ``send`` may have been cancelled before it began
+                self.engine.finish(self)
         except Exception as fault:  # noqa: BLE001 - a fault of ours must not replace the error
             self.engine.fault("raised", fault)
 
