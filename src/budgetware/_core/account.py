@@ -28,11 +28,19 @@ _NO_SHARE = Share(0.0, 0.0)
 _SEVERITY = {None: 0, Level.WARNING: 1, Level.CRITICAL: 2, Level.BREACH: 3}
 
 
-def account(budget: Budget, stages: Sequence[Stage], *, client_gone: bool = False) -> RequestRecord:
+def account(
+    budget: Budget,
+    stages: Sequence[Stage],
+    *,
+    client_gone: bool = False,
+    answer: str | None = None,
+    reason: str | None = None,
+) -> RequestRecord:
     """Return the record of *budget*, which has ended, with the openings it had kept.
 
     Stages that were never left end with the budget and are marked abandoned. A request whose
-    client left has no level: nobody was there to be late for.
+    client left has no level: nobody was there to be late for. With *answer*, that was sent in
+    place of the full response, for *reason*.
     """
     plan = budget.lane.plan
     end = budget.clock() if budget.end is None else budget.end
@@ -49,7 +57,9 @@ def account(budget: Budget, stages: Sequence[Stage], *, client_gone: bool = Fals
         _totals(openings, _settled(budget, len(openings)), budget.start, duration_s, plan)
     )
     error = getattr(budget, "error", None)
-    level = None if client_gone else level_of(elapsed_s, plan.limit_s, plan.ladder)
+    # A smaller answer is sent late on purpose, and in time.
+    in_time = client_gone or (answer is not None and elapsed_s <= plan.limit_s)
+    level = None if in_time else level_of(elapsed_s, plan.limit_s, plan.ladder)
     return RequestRecord(
         route=plan.route,
         tier=plan.tier,
@@ -60,7 +70,9 @@ def account(budget: Budget, stages: Sequence[Stage], *, client_gone: bool = Fals
         duration_s=duration_s,
         waited_s=getattr(budget, "waited_s", 0.0),
         outcome=(
-            Outcome.CLIENT_GONE if client_gone else outcome_of(elapsed_s, plan.limit_s, plan.ladder)
+            Outcome.CLIENT_GONE
+            if client_gone
+            else outcome_of(elapsed_s, plan.limit_s, plan.ladder, answer)
         ),
         level=level,
         overage_s=max(0.0, elapsed_s - plan.limit_s),
@@ -74,6 +86,8 @@ def account(budget: Budget, stages: Sequence[Stage], *, client_gone: bool = Fals
         violations=(
             () if client_gone else tuple(total for total in totals if total.level is not None)
         ),
+        answer=answer,
+        reason=reason,
     )
 
 

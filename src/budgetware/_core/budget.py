@@ -12,12 +12,15 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from budgetware._core.lane import Lane, label, labels
 from budgetware._core.policy import OTHER, StagePlan
 from budgetware._core.record import Interval, Key, Share, settle
 from budgetware._core.stage import Clock, Stage
+
+if TYPE_CHECKING:
+    from budgetware._core.steering import Course
 
 MOST_STAGES: Final = 256
 """Openings one request keeps one by one; older ones are then settled into totals."""
@@ -111,6 +114,7 @@ class Budget(list[Stage]):
         odd: Whether the first three of what follows may be set.
 
     These are unset until there is something to say:
+        course: The way the request takes through its decisions.
         settled: What was settled; ``None`` once that was told.
         first_byte_at: When the response's first byte was sent, if that was not the last one.
         trailers: Whether the response ends with trailers and not with its body.
@@ -127,6 +131,7 @@ class Budget(list[Stage]):
     __slots__ = (
         "__weakref__",
         "clock",
+        "course",
         "end",
         "error",
         "failed",
@@ -152,6 +157,7 @@ class Budget(list[Stage]):
     room: int
     end: float | None
     odd: bool
+    course: Course
     settled: Settled | None
     first_byte_at: float
     trailers: bool

@@ -15,6 +15,7 @@ from math import inf
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar, cast
 
+from budgetware._core.alternative import OrElse, degrade, fits
 from budgetware._core.budget import Budget
 from budgetware._core.decorate import F, decorated
 from budgetware._core.stage import StageContext
@@ -101,7 +102,11 @@ class LooseStage:
                 return
 
 
-def stage(name: str, operation: str | None = None) -> StageContext:
+def stage(
+    name: str,
+    operation: str | None = None,
+    fallback: Callable[..., Any] | None = None,
+) -> StageContext:
     """Time a component: ``with budget.stage("db"):`` or ``@budget.stage("db")``.
 
     Works the same in ``def`` and ``async def``, nested, in parallel tasks and in threads that
@@ -112,8 +117,12 @@ def stage(name: str, operation: str | None = None) -> StageContext:
     Args:
         name: The stage, as the policy file calls it.
         operation: One of the stage's operations, such as ``"select"``.
+        fallback: For decorators: what is called in place of the function, with the same arguments,
+            when the forecast says that the stage will not fit and the policy's mode is ``enforce``.
 
     """
+    if fallback is not None:
+        return OrElse(stage, _current, name, operation, fallback)
     owner = _current()
     if owner is None:
         loose = LooseStage()
@@ -122,23 +131,28 @@ def stage(name: str, operation: str | None = None) -> StageContext:
         loose.opened = None
         return loose
     opens = owner.opens
-    stage = opens()
-    stage.name = name
+    opening = opens()
+    opening.name = name
     if operation is not None:
-        stage.operation = operation
+        opening.operation = operation
     if len(owner) >= owner.room:
         owner.settle()
     clock = owner.clock
-    stage.start = clock()
+    opening.start = clock()
     # Last, so that other threads never see a stage without its start.
-    owner.append(stage)
-    return stage
+    owner.append(opening)
+    return opening
 
 
 class OpensStages(Protocol):
     """The type of ``budget.stage``."""
 
-    def __call__(self, name: str, operation: str | None = None) -> StageContext:
+    def __call__(
+        self,
+        name: str,
+        operation: str | None = None,
+        fallback: Callable[..., Any] | None = None,
+    ) -> StageContext:
         """See ``stage``."""
 
 
@@ -158,6 +172,26 @@ class CurrentBudget:
 
     def __init__(self) -> None:
         self.stage: OpensStages = stage
+
+    def affords(self, name: str) -> bool:
+        """Tell whether stage *name* and what follows it will still fit.
+
+        The decision a stage with a ``fallback`` takes. Always yes where the mode is not
+        ``enforce``: what another mode would have said is only counted.
+        """
+        return fits(_current(), name)
+
+    def degrade(self, reason: str) -> None:
+        """Answer this request now with something smaller; nothing outside ``enforce``.
+
+        Leaves the application by an exception that is no ``Exception``. Once the response has
+        begun there is nothing to be done, and nothing is.
+
+        Args:
+            reason: Why, as one word for metrics and logs.
+
+        """
+        degrade(_current(), reason)
 
     def remaining(self) -> float:
         """Return the seconds left: negative when overdrawn, ``math.inf`` where nothing limits."""

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from budgetware._core.lane import Lane, RetiredLanes
-from budgetware._core.policy import OTHER, Policy, Route
+from budgetware._core.policy import OTHER, Plan, Policy, Route
 from budgetware._core.routes import RouteTable
+from budgetware._core.steering import Steering
 from budgetware._core.tally import Tally
 
 MOST_JOBS: Final = 64
@@ -24,13 +25,22 @@ class Desk:
         policy: What it was compiled from.
         literal: The lanes of routes without parameters, by path and method.
         unmatched: The lanes of requests no route is for.
+        steers: Whether any route may be answered with something smaller.
 
     """
 
-    def __init__(self, policy: Policy, tally: Tally, relieve: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        tally: Tally,
+        relieve: Callable[[], None],
+        steer: Callable[[Plan], Steering | None] = lambda _: None,
+    ) -> None:
         self.policy = policy
+        self.steers = False
         self._tally = tally
         self._relieve = relieve
+        self._steer = steer
         self._routes = {name: self._lanes(route) for name, route in policy.routes.items()}
         self._jobs: dict[str, Lane] = {}
         self.unmatched = self._lanes(None)
@@ -112,4 +122,7 @@ class Desk:
 
     def _lane(self, route: Route | None, tier: str | None, lanes: Lanes) -> Lane:
         plan = self.policy.plan(route, tier)
-        return Lane(plan, self._tally, self.policy.digest, lanes, self._relieve)
+        lane = Lane(plan, self._tally, self.policy.digest, lanes, self._relieve)
+        lane.steering = self._steer(plan)
+        self.steers = self.steers or lane.steering is not None
+        return lane

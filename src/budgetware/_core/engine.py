@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
+from random import random
 from time import perf_counter
 from typing import Final, TypeVar
 
@@ -15,14 +18,18 @@ from budgetware._core.account import account
 from budgetware._core.budget import MOST_STAGES, Budget
 from budgetware._core.current import current_budget, handle
 from budgetware._core.desk import Desk
+from budgetware._core.forecast import Forecast
 from budgetware._core.lane import Lane
-from budgetware._core.policy import Policy
-from budgetware._core.record import Observer, RequestRecord
+from budgetware._core.policy import Mode, Plan, Policy
+from budgetware._core.record import Observer, Outcome, RequestRecord
 from budgetware._core.stage import Clock, stage_type
+from budgetware._core.steering import Steering, Traffic
 from budgetware._core.tally import Tally, bounds_of
 
 ABSORB_AT: Final = 128
 """Requests of one lane after which pending durations are sorted into buckets."""
+
+_SMALLER: Final = frozenset({Outcome.DEGRADED, Outcome.REJECTED})
 
 B = TypeVar("B", bound=Budget)
 Fault = Callable[[str, Exception, int], None]
@@ -64,10 +71,14 @@ class Engine:
         observers: Told of every request they want, one by one.
         alarms: Told of every request in which something went over a rung of the ladder.
         on_fault: Told of budgetware's own failures: the step, the error, how many so far.
+        random: Returns numbers in [0, 1).
+
+    Attributes:
+        steers: Whether any request is decided on, and not only measured.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is injected, each by its name
         self,
         policy: Policy | None = None,
         *,
@@ -75,6 +86,7 @@ class Engine:
         observers: Sequence[Observing] = (),
         alarms: Sequence[Observer] = (),
         on_fault: Fault | None = None,
+        random: Callable[[], float] = random,
     ) -> None:
         self.clock = clock
         self.tally = Tally(bounds_of(policy or Policy()))
@@ -85,7 +97,9 @@ class Engine:
         self._alarms = tuple(alarms)
         self._on_fault = on_fault
         self._telling = _Telling()
-        self._desk = Desk(Policy() if policy is None else policy, self.tally, self._relieve)
+        self._traffic = Traffic(Forecast(), random)
+        self._desk = self._desk_of(Policy() if policy is None else policy)
+        self.steers = self._desk.steers
 
     @property
     def policy(self) -> Policy:
@@ -95,7 +109,8 @@ class Engine:
     def adopt(self, policy: Policy) -> None:
         """Put *policy* in force for requests that begin from now on."""
         retired = self._desk
-        self._desk = Desk(policy, self.tally, self._relieve)
+        self._desk = self._desk_of(policy)
+        self.steers = self._desk.steers
         retired.retire()
         del retired  # and with it every lane that no request needs
         self.tally.prune()
@@ -229,6 +244,47 @@ class Engine:
                 budget.settled = None
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("lose", error)
+
+    def answered(self, budget: Budget, answer: str, reason: str) -> None:
+        """Count *budget*'s request as answered with *answer*, something smaller, just now.
+
+        The budget stays open: the work may go on, and ``outlived`` ends it.
+        """
+        try:
+            lane = budget.lane
+            sent = Budget(budget)
+            sent.lane, sent.start, sent.clock = lane, budget.start, budget.clock
+            sent.end = self.clock()
+            sent.odd = False
+            if hasattr(budget, "waited_s"):
+                sent.waited_s = budget.waited_s
+            record = account(sent, sent, answer=answer, reason=reason)
+            if record.outcome in _SMALLER:
+                lane.answer(record.elapsed_s, record.outcome)
+            else:
+                lane.durations.append(record.elapsed_s)
+            wanted = [] if self._telling.now else [one for one in self._observers if one.wanted()]
+            self._tell(record, lane, [one.observer for one in wanted])
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.fault("answered", error)
+
+    def outlived(self, budget: Budget) -> None:
+        """End the budget of work that went on after its client was answered."""
+        try:
+            if budget.end is None:
+                start = budget.start
+                budget.lane.add(budget.close(self.clock()), start, budget.end or start)
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.fault("outlived", error)
+
+    def _desk_of(self, policy: Policy) -> Desk:
+        return Desk(policy, self.tally, self._relieve, self._steering)
+
+    def _steering(self, plan: Plan) -> Steering | None:
+        if plan.mode is Mode.OBSERVE or plan.limit_s == inf:
+            return None
+        told = partial(self.tally.decided, plan)
+        return Steering(plan, self._traffic, self.clock(), told)
 
     def _watched_by(self, observers: Sequence[Observing]) -> None:
         self._observers = tuple(observers)

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
+from typing import TYPE_CHECKING
 
 from budgetware._core.policy import OTHER, Plan
 from budgetware._core.policy import Clock as JudgedBy
 from budgetware._core.record import Key, Level, Outcome, RequestRecord
 from budgetware._core.stage import Stage
 from budgetware._core.tally import StageSeries, Tally
+
+if TYPE_CHECKING:
+    from budgetware._core.steering import Steering
 
 LONGEST_NAME = 128
 """Characters of the name of a stage or operation; longer ones are counted as ``_OTHER``."""
@@ -50,6 +54,8 @@ class Lane:
         judges_last_byte: Whether the last byte ends the budget, not the first.
         durations: Where the seconds of each request are left.
         series: The running totals of the route and tier.
+        steering: Decides between the full response and something smaller; ``None`` in a mode that
+            only observes.
 
     """
 
@@ -73,6 +79,7 @@ class Lane:
         "plan",
         "policy",
         "series",
+        "steering",
         "warning_s",
     )
 
@@ -91,6 +98,7 @@ class Lane:
         self.warning_s = plan.limit_s * plan.ladder.warning
         self.judges_last_byte = plan.clock is JudgedBy.LAST_BYTE
         self.series = tally.request(plan.route, plan.tier)
+        self.steering: Steering | None = None
         in_force = not isinstance(lanes, RetiredLanes)
         self._intake = tally.intake(self.series, plan.limit_s, plan.ladder, self)
         self.durations = self._intake.pending
@@ -170,6 +178,12 @@ class Lane:
         """Count a request whose client left before an answer was begun."""
         with self._tally.lock:
             self.series.outcomes[Outcome.CLIENT_GONE.value] += 1
+
+    def answer(self, elapsed_s: float, outcome: Outcome) -> None:
+        """Count a request that was answered with something smaller after *elapsed_s*."""
+        with self._tally.lock:
+            self.series.outcomes[outcome.value] += 1
+            self.series.durations.add([elapsed_s])
 
     def fail(self) -> None:
         """Count a request that raised or was answered with a 5xx status."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 from types import MappingProxyType
+from typing import Any
 
 UNMATCHED = "_unmatched"
 """The route of last resort: requests that match nothing in the policy."""
@@ -213,6 +214,13 @@ class Plan:
         stages: Limits by stage name.
         clock: Which byte of the response ends the budget.
         ladder: Severity by share used.
+        mode: How far decisions may go here.
+        late_worth: What a late answer is worth when a full one in time is worth 1.
+        answers: Smaller answers in order of preference.
+        static: The response the answer ``static`` stands for.
+        cache: What may be stored.
+        degraded: Largest share of smaller answers, 1 where nothing is said.
+        cancel_safe: Whether work may be cancelled at the deadline.
 
     """
 
@@ -223,6 +231,13 @@ class Plan:
     stages: Mapping[str, StagePlan] = field(default_factory=dict)
     clock: Clock = Clock.FIRST_BYTE
     ladder: Ladder = field(default_factory=Ladder)
+    mode: Mode = Mode.OBSERVE
+    late_worth: float = 0.0
+    answers: tuple[str, ...] = ()
+    static: StaticAnswer | None = None
+    cache: CachePolicy | None = None
+    degraded: float = 1.0
+    cancel_safe: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +258,7 @@ class Policy:
         environment: The layer that was applied, if any.
         source: The file's name, ``None`` without a file.
         digest: Identifies the content; part of every record.
+        most: The furthest any mode may go, whatever the file says: the kill switch.
 
     """
 
@@ -257,6 +273,7 @@ class Policy:
     environment: str | None = None
     source: str | None = None
     digest: str = ""
+    most: Mode = Mode.ENFORCE
 
     @property
     def default_tier(self) -> str | None:
@@ -275,6 +292,17 @@ class Policy:
         of_tier = None if tier is None or tier not in self.tiers else self.tiers[tier].budget
         return min((budget for budget in (of_route, of_tier) if budget is not None), default=inf)
 
+    def mode_of(self, route: Route | None, tier: str | None) -> Mode:
+        """Return how far decisions on *route* for *tier* may go.
+
+        What the route or the tier says stands in place of the policy's mode; where both say
+        something, the more cautious holds.
+        """
+        of_tier = None if tier is None or tier not in self.tiers else self.tiers[tier].mode
+        of_route = None if route is None else route.mode
+        said = [mode for mode in (of_route, of_tier) if mode is not None]
+        return min((*(said or [self.mode]), self.most), key=_CAUTION.index)
+
     def plan(self, route: Route | None, tier: str | None) -> Plan:
         """Compile what *route* promises *tier*; ``None`` stands for ``_unmatched`` and no tier."""
         limit_s = self.limit_s(route, tier)
@@ -290,7 +318,28 @@ class Policy:
             ),
             clock=Clock.FIRST_BYTE if route is None else route.clock,
             ladder=self.ladder,
+            mode=self.mode_of(route, tier),
+            late_worth=0.0
+            if tier is None or tier not in self.tiers
+            else self.tiers[tier].late_worth,
+            **_alternatives(route),
         )
+
+
+_CAUTION = (Mode.OBSERVE, Mode.SHADOW, Mode.ENFORCE)
+
+
+def _alternatives(route: Route | None) -> dict[str, Any]:
+    if route is None:
+        return {}
+    degraded = None if route.objectives is None else route.objectives.degraded
+    return {
+        "answers": route.answers,
+        "static": route.static,
+        "cache": route.cache,
+        "degraded": 1.0 if degraded is None else degraded,
+        "cancel_safe": route.cancel_safe,
+    }
 
 
 def _reserve_s(reserve: Amount | None, total_s: float) -> float:

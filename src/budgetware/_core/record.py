@@ -37,6 +37,12 @@ class Outcome(StrEnum):
     BREACHED = "breached"
     UNBUDGETED = "unbudgeted"
     CLIENT_GONE = "client_gone"
+    DEGRADED = "degraded"
+    REJECTED = "rejected"
+
+
+REJECTION = "reject"
+"""The answer that says no."""
 
 
 class Ending(StrEnum):
@@ -61,12 +67,17 @@ def level_of(spent: float, limit: float, ladder: Ladder) -> Level | None:
     return None
 
 
-def outcome_of(elapsed_s: float, limit_s: float, ladder: Ladder) -> Outcome:
+def outcome_of(
+    elapsed_s: float, limit_s: float, ladder: Ladder, answer: str | None = None
+) -> Outcome:
     """Return the outcome of a request that took *elapsed_s* out of *limit_s*.
 
     The ladder says what deserves attention; whether the promise was kept depends on the limit
-    alone. A request within its budget is never exceeded, wherever ``critical`` begins.
+    alone. A request within its budget is never exceeded, wherever ``critical`` begins. In time
+    with a smaller *answer* is not met: it is degraded, or rejected.
     """
+    if answer is not None and elapsed_s <= limit_s:
+        return Outcome.REJECTED if answer == REJECTION else Outcome.DEGRADED
     if limit_s == inf:
         return Outcome.UNBUDGETED
     return next(outcome for outcome, rung_s in rungs_s(limit_s, ladder) if elapsed_s <= rung_s)
@@ -154,6 +165,8 @@ class RequestRecord:
         status: The response's status code, ``None`` for jobs.
         error: The name of the exception type that left the application.
         policy: The digest of the policy that was in force.
+        answer: What was sent instead of the full response, ``None`` when that was sent.
+        reason: Why it was.
 
     """
 
@@ -176,6 +189,8 @@ class RequestRecord:
     error: str | None
     policy: str
     violations: tuple[StageTotal, ...] = field(default=())
+    answer: str | None = None
+    reason: str | None = None
 
 
 class Interval(NamedTuple):

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from budgetware._core.policy import OTHER, Ladder, Policy
+from budgetware._core.decide import Action, Decision, Reason
+from budgetware._core.policy import OTHER, Ladder, Mode, Plan, Policy
 from budgetware._core.record import Level, Outcome, rungs_s
 
 SECONDS_BOUNDS: tuple[float, ...] = (
@@ -29,6 +30,9 @@ MOST_BOUNDS = 24
 
 UNDECLARED_NAMES = 64
 """How many names that the policy does not list may have totals of their own."""
+
+Choice = tuple[str, str | None, Mode, Action, Reason]
+"""A decision as it is counted: route, tier, mode, what to do and why."""
 
 MOST_SERIES = 1500
 """How many totals of a kind there may be; OpenTelemetry's own default limit is 2000."""
@@ -215,6 +219,7 @@ class Tally:
         self.requests: dict[tuple[str, str | None], RequestSeries] = {}
         self.stages: dict[tuple[str, str], StageSeries] = {}
         self.faults: dict[str, int] = {}
+        self.decisions: dict[Choice, int] = {}
         self._undeclared: set[str] = set()
         self._intakes: list[Intake] = []
         self._orphans = False
@@ -280,6 +285,13 @@ class Tally:
         with self.lock:
             count = self.faults[step] = self.faults.get(step, 0) + 1
         return count
+
+    def decided(self, plan: Plan, decision: Decision) -> None:
+        """Count a decision that was worth a second thought."""
+        choice = (plan.route, plan.tier, plan.mode, decision.action, decision.reason)
+        with self.lock:
+            if choice in self.decisions or len(self.decisions) < MOST_SERIES:
+                self.decisions[choice] = self.decisions.get(choice, 0) + 1
 
     def absorb(self) -> None:
         """Sort everything pending into the buckets."""

@@ -7,7 +7,7 @@ and its return value and exceptions are its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from budgetware._core.current import current_budget
@@ -28,6 +28,8 @@ from budgetware.runtime import WITH_BODY, Runtime, check_callables
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from budgetware.answers.stored import AsyncStore
+    from budgetware.asgi.helm import Helm
     from budgetware.runtime import Options
 
 __all__ = ["ASGIApp", "BudgetMiddleware", "Message", "Receive", "Scope", "Send"]
@@ -46,6 +48,12 @@ class BudgetMiddleware:
         tier: Names the caller's tier from the ASGI scope. By default the tier is what an outer
             middleware stored as ``scope["state"]["budgetware.tier"]``; a request header is never
             believed by itself.
+        identity: Names the caller, as the server knows it: cached answers never cross from one
+            to another. Requests with credentials and without an identity are never answered from
+            the cache.
+        fallbacks: The application's own cheap answers by route; each is given the scope.
+        store: Where several processes keep full responses, such as ``AsyncRedisStore``; this
+            process's memory always does.
         server_timing: Whether to answer with a ``Server-Timing`` header, or a predicate of the
             scope that says so per request. It tells callers about internals; off by default.
         options: See ``budgetware.runtime.Options``: ``policy``, ``meter_provider`` and others.
@@ -56,15 +64,19 @@ class BudgetMiddleware:
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a middleware's options
         self,
         app: ASGIApp,
         *,
         tier: Callable[[Scope], str | None] | None = None,
+        identity: Callable[[Scope], str | None] | None = None,
+        fallbacks: Mapping[str, Callable[[Any], Any]] | None = None,
+        store: AsyncStore | None = None,
         server_timing: bool | Callable[[Scope], bool] = False,
         **options: Unpack[Options],
     ) -> None:
-        check_callables(tier=tier, server_timing=server_timing or None)
+        fallbacks = dict(fallbacks or {})
+        check_callables(tier=tier, identity=identity, server_timing=server_timing or None)
         self._app = app
         self._tier = tier
         self._kind = TimedExchange if server_timing is True else Exchange
@@ -81,12 +93,18 @@ class BudgetMiddleware:
                 Policy(service="refused"), {"histograms": "off", "traces": "off"}
             )
         self._engine = self._runtime.engine
+        self._answering = (identity, fallbacks, store)
+        self._steers: Helm | None = None
+        if self._engine.steers:
+            self._helm()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Serve one connection."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         engine = self._engine
+        if engine.steers:
+            return await self._helm().serve(scope, receive, send)
         try:
             method = scope["method"]
             if self._tier is None:
@@ -119,6 +137,25 @@ class BudgetMiddleware:
                     pass
         # Out here, so that what the application raises has no error of ours for its context.
         return await self._app(scope, receive, send)
+
+    def _helm(self) -> Helm:
+        """Return what serves requests that are decided on; made when there is the first."""
+        if self._steers is None:
+            from budgetware.asgi.helm import Helm  # noqa: PLC0415 - most policies only observe
+
+            self._steers = Helm(
+                self._app, self._engine, self._tier_in, self._kind_in, self._answering
+            )
+        return self._steers
+
+    def _tier_in(self, scope: Scope) -> str | None:
+        if self._tier is not None:
+            return self._tier_of(scope)
+        state = scope.get("state")
+        return state.get(TIER_KEY) if state else None
+
+    def _kind_in(self, scope: Scope) -> type[Exchange]:
+        return self._kind if self._tells_timing is None else self._kind_of(scope)
 
     def _kind_of(self, scope: Scope) -> type[Exchange]:
         try:

@@ -197,5 +197,9 @@ class _StageFacts:
 
 _POSSIBLE: Final = {
     False: frozenset({Outcome.UNBUDGETED.value, Outcome.CLIENT_GONE.value}),
-    True: frozenset({outcome.value for outcome in Outcome} - {Outcome.UNBUDGETED.value}),
+    # What only happens where something may be decided is there once it has happened.
+    True: frozenset(
+        {outcome.value for outcome in Outcome}
+        - {Outcome.UNBUDGETED.value, Outcome.DEGRADED.value, Outcome.REJECTED.value}
+    ),
 }

@@ -1,0 +1,137 @@
+"""What runs in place of a stage that will not fit: ``@budget.stage("ml", fallback=last_score)``."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeVar, cast
+
+from budgetware._core.budget import Budget
+from budgetware._core.decide import Action
+from budgetware._core.interrupt import AnswerNow
+
+FALLBACK_S: Final = 0.001
+"""Seconds a stage's fallback is thought to take: it is there because it is cheap."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Opens(Protocol):
+    """Opens a stage."""
+
+    def __call__(self, name: str, operation: str | None, /) -> Any:
+        """Return the stage as a ``with`` block."""
+
+
+def fits(owner: Budget | None, name: str, *, fallback: bool = True) -> bool:
+    """Tell whether stage *name*, which is about to open, should run.
+
+    Always, unless the request's decisions are carried out: what shadow finds is only counted.
+
+    Args:
+        owner: The budget, ``None`` outside a request.
+        name: The stage.
+        fallback: Whether something runs in its place.
+
+    """
+    course = None if owner is None or owner.end is not None else getattr(owner, "course", None)
+    if owner is None or course is None:
+        return True
+    try:
+        clock = owner.clock
+        decision = course.at(
+            name,
+            owner.remaining(),
+            clock(),
+            course.cost_s,
+            answers=course.answers,
+            raced=course.raced,
+            fallback_s=FALLBACK_S if fallback else None,
+        )
+        if decision.action is Action.RUN or not course.acts:
+            return True
+        course.skipped = True
+    except Exception:  # noqa: BLE001 - called by the application, which must not notice
+        owner.lane.fault("decide")
+        return True
+    return False
+
+
+def degrade(owner: Budget | None, reason: str) -> None:
+    """Leave the application for a smaller answer, where decisions are carried out.
+
+    Raises:
+        AnswerNow: Through the application to the door; nothing should catch it.
+
+    """
+    course = None if owner is None or owner.end is not None else getattr(owner, "course", None)
+    if owner is not None and course is not None and course.acts and not hasattr(owner, "status"):
+        raise AnswerNow(owner, reason)
+
+
+class OrElse:
+    """A stage with something to run in its place; a decorator only, for no block can be left out.
+
+    Args:
+        opens: Opens a stage.
+        owner_of: Returns the budget of the running request.
+        name: The stage.
+        operation: Its operation.
+        fallback: What is called instead; a plain function, for a coroutine function also one.
+
+    """
+
+    def __init__(
+        self,
+        opens: Opens,
+        owner_of: Callable[[], Budget | None],
+        name: str,
+        operation: str | None,
+        fallback: Callable[..., Any],
+    ) -> None:
+        self._opens = opens
+        self._owner_of = owner_of
+        self._name = name
+        self._operation = operation
+        self._fallback = fallback
+
+    def __enter__(self) -> object:
+        raise TypeError(
+            f"a with block cannot be left out: decorate a function with "
+            f"@budget.stage({self._name!r}, fallback=...), or ask budget.affords({self._name!r})"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        """Never reached."""
+
+    def __call__(self, function: F) -> F:
+        """Return *function* running as the stage, or the fallback with the same arguments."""
+        fallback, opens, owner_of = self._fallback, self._opens, self._owner_of
+        name, operation = self._name, self._operation
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"a generator cannot have a fallback: {function.__qualname__}")
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def run_async(*args: Any, **kwargs: Any) -> Any:
+                if not fits(owner_of(), name):
+                    result = fallback(*args, **kwargs)
+                    return await result if inspect.isawaitable(result) else result
+                with opens(name, operation):
+                    return await function(*args, **kwargs)
+
+            return cast("F", run_async)
+        if inspect.iscoroutinefunction(fallback):
+            raise TypeError(
+                f"{function.__qualname__} is a plain function, so its fallback must be one"
+            )
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if not fits(owner_of(), name):
+                return fallback(*args, **kwargs)
+            with opens(name, operation):
+                return function(*args, **kwargs)
+
+        return cast("F", run)

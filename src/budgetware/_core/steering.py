@@ -1,0 +1,284 @@
+"""Which way does one request take? Facts gathered, ``decide`` asked, the outcome taught back.
+
+A ``Steering`` belongs to a route and tier, a ``Course`` to one of its requests. It is asked at the
+beginning, and when a stage opens that has an alternative; nothing else decides. What a mode lets
+happen is the door's affair: here every mode decides alike, so that shadow shows what enforce does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from budgetware._core.decide import (
+    DEGRADED_WORTH,
+    RUN,
+    Action,
+    Decision,
+    Facts,
+    decide,
+    enough,
+)
+from budgetware._core.forecast import Forecast
+from budgetware._core.outlook import RouteForecast
+from budgetware._core.path import Passing, Path
+from budgetware._core.policy import Mode, Plan
+from budgetware._core.probe import Allowance, Permit, Probes
+from budgetware._core.quota import DegradedQuota
+
+FALLBACK_WORTH: Final = 0.7
+"""What an answer made with a stage's own fallback is worth when nothing else is said."""
+
+Told = Callable[[Decision], None]
+
+
+class Traffic:
+    """What all steered requests of a process share: how many there are now, and may be probes."""
+
+    def __init__(self, forecast: Forecast, random: Callable[[], float]) -> None:
+        self.forecast = forecast
+        self.random = random
+        self.allowance = Allowance()
+        self.now = 0
+        self._lock = threading.Lock()
+
+    def enter(self) -> int:
+        """Count a request in; return how many there are with it."""
+        with self._lock:
+            self.now += 1
+            return self.now
+
+    def leave(self) -> None:
+        """Count a request out."""
+        with self._lock:
+            self.now -= 1
+
+
+class Steering:
+    """The decisions of one route for one tier.
+
+    Args:
+        plan: What is promised.
+        traffic: What all routes share.
+        now_s: The clock.
+        told: Hears of every decision that is not simply to go on.
+
+    Attributes:
+        acts: Whether decisions are carried out, or only counted.
+        plan: What is promised.
+        menu: What a door has found there is to answer with.
+
+    """
+
+    __slots__ = (
+        "_enough",
+        "_forecast",
+        "_probes",
+        "_quota",
+        "_told",
+        "_traffic",
+        "acts",
+        "menu",
+        "plan",
+    )
+
+    def __init__(self, plan: Plan, traffic: Traffic, now_s: float, told: Told) -> None:
+        self.plan = plan
+        self.acts = plan.mode is Mode.ENFORCE
+        self.menu: object = None
+        self._traffic = traffic
+        self._told = told
+        self._enough = enough(plan.late_worth, DEGRADED_WORTH)
+        self._forecast: RouteForecast | None = traffic.forecast.of(plan.route, plan.stages, now_s)
+        self._probes = Probes(traffic.allowance, traffic.random)
+        self._quota = DegradedQuota(plan.degraded) if plan.degraded < 1.0 else None
+
+    def enter(self, began_s: float) -> Course:
+        """Begin the course of a request that has begun at *began_s*; ``Course.leave`` ends it."""
+        self._traffic.allowance.earn()
+        return Course(self, self._traffic.enter(), began_s)
+
+    def rationed(self, now_s: float) -> bool:
+        """Tell whether the share of smaller answers is used up."""
+        return self._quota is not None and self._quota.used_up(now_s)
+
+    def _decide(self, course: Course, point: str | None, facts: Facts, now_s: float) -> Decision:
+        forecast = self._forecast
+        if forecast is None:
+            return RUN
+        load = course.load if point is None else self._traffic.now
+        nth = course.pass_by(point, load, now_s)
+        remaining_s = facts.remaining_s
+        if remaining_s > facts.answer_cost_s:
+            fits = forecast.fits(point, remaining_s, load, None, nth)
+            if fits >= self._enough:
+                return RUN
+        outlook = forecast.outlook(point, remaining_s, facts.answer_cost_s, load, now_s, None, nth)
+        due = self.acts and not course.probing
+        facts = facts._replace(
+            fits=outlook.fits,
+            seen=outlook.seen,
+            leg_fits=outlook.leg_fits,
+            leg_s=outlook.leg_s,
+            rest_s=outlook.rest_s,
+            load_effect=outlook.load_effect,
+            late_worth=self.plan.late_worth,
+            degraded_enough=self.rationed(now_s),
+            probe_due=due and self._probes.due(point, now_s, outlook.quiet_s),
+            probing=course.probing,
+        )
+        if facts.fallback_s is not None:
+            left_s = remaining_s - facts.fallback_s
+            facts = facts._replace(sequel_fits=forecast.sequel_fits(point, left_s, load, None, nth))
+        decision = decide(facts)
+        if facts.probe_due and decision.reason == "probe_due":
+            behind = decision.action is Action.PROBE
+            course.permit = self._probes.take(point, now_s, outlook.quiet_s, behind=behind)
+            if course.permit is None:
+                decision = decide(facts._replace(probe_due=False))
+        self._told(decision)
+        return decision
+
+    def _left(self, course: Course, path: Path, *, full: bool, in_time: bool) -> None:
+        self._traffic.leave()
+        if self._quota is not None:
+            self._quota.count(path.now_s, degraded=course.smaller)
+        if self._forecast is not None:
+            if full:
+                self._forecast.learn(path)
+            else:
+                self._forecast.learn_cut(path)
+        if course.permit is not None:
+            self._probes.settle(course.permit, good=full and in_time)
+        elif full and in_time:
+            for passing in path.passings:
+                self._probes.proved(passing.point)
+
+
+class Course:
+    """The way of one request through its decisions.
+
+    Attributes:
+        load: How many requests there were when it began.
+        permit: The right to be a probe, if it is one.
+        smaller: Whether its client was sent something smaller.
+        skipped: Whether a stage was left out.
+        answers: Whether there is a smaller answer to send.
+        cost_s: Seconds that takes.
+        raced: Whether the clock may still answer at any moment.
+
+    """
+
+    __slots__ = (
+        "_began_s",
+        "_passings",
+        "_steering",
+        "answers",
+        "cost_s",
+        "left",
+        "load",
+        "permit",
+        "raced",
+        "skipped",
+        "smaller",
+    )
+
+    def __init__(self, steering: Steering, load: int, began_s: float) -> None:
+        self._steering = steering
+        self._passings: list[tuple[str | None, float, int, object]] = []
+        self._began_s = began_s
+        self.load = load
+        self.permit: Permit | None = None
+        self.smaller = False
+        self.skipped = False
+        self.left = False
+        self.answers = False
+        self.cost_s = 0.0
+        self.raced = False
+
+    @property
+    def acts(self) -> bool:
+        """Whether decisions are carried out."""
+        return self._steering.acts
+
+    @property
+    def rationed(self) -> bool:
+        """Whether the share of smaller answers is used up."""
+        return self._steering.rationed(self._began_s)
+
+    @property
+    def probing(self) -> bool:
+        """Whether the request is a probe."""
+        return self.permit is not None
+
+    def at(  # noqa: PLR0913 - the facts of one decision
+        self,
+        point: str | None,
+        remaining_s: float,
+        now_s: float,
+        cost_s: float = 0.0,
+        *,
+        answers: bool = False,
+        behind: bool = False,
+        raced: bool = False,
+        fallback_s: float | None = None,
+        fallback_worth: float = FALLBACK_WORTH,
+    ) -> Decision:
+        """Return what to do at *point*.
+
+        Args:
+            point: The stage about to open, ``None`` before anything has run.
+            remaining_s: Seconds left of the budget.
+            now_s: The clock.
+            cost_s: Seconds the smaller answer takes.
+            answers: Whether there is a smaller answer to send.
+            behind: Whether the work may go on behind it.
+            raced: Whether the clock may still answer at any later moment.
+            fallback_s: Seconds the stage's own fallback takes, ``None`` if it has none.
+            fallback_worth: What an answer made with it is worth.
+
+        """
+        facts = Facts(
+            remaining_s,
+            self._steering.plan.limit_s,
+            answer_cost_s=cost_s,
+            has_answer=answers,
+            behind=behind,
+            fallback_s=fallback_s,
+            fallback_worth=fallback_worth,
+            raced=raced,
+        )
+        return self._steering._decide(self, point, facts, now_s)  # noqa: SLF001 - one file
+
+    def pass_by(self, point: str | None, load: int, now_s: float) -> int:
+        """Note that *point* was reached; return the how-manieth time."""
+        self._passings.append((point, now_s - self._began_s, load, None))
+        return sum(1 for passing in self._passings if passing[0] == point)
+
+    def opened(self, stage: object) -> None:
+        """Note the *stage* that was opened at the point just passed, to learn how long it took."""
+        point, at_s, load, _ = self._passings[-1]
+        self._passings[-1] = (point, at_s, load, stage)
+
+    def leave(self, now_s: float, *, full: bool) -> None:
+        """End the course, once: *full* if the work was done to its end and nothing was left out."""
+        if self.left:
+            return
+        self.left = True
+        duration_s = now_s - self._began_s
+        passings = [
+            Passing(point, at_s, load, _open_s(stage))
+            for point, at_s, load, stage in self._passings
+        ]
+        self._steering._left(  # noqa: SLF001 - one file
+            self,
+            Path(passings, duration_s, now_s),
+            full=full and not self.skipped,
+            in_time=duration_s <= self._steering.plan.limit_s,
+        )
+
+
+def _open_s(stage: object) -> float | None:
+    end, start = getattr(stage, "end", None), getattr(stage, "start", None)
+    return None if end is None or start is None else end - start

@@ -1,0 +1,96 @@
+"""What is known of a request and of its response, whichever door they came through? These facts.
+
+Field names compare in lower case, values as the bytes they came as.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+Header = tuple[bytes, bytes]
+Headers = tuple[Header, ...]
+
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
+_FORBIDDEN_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    },
+)
+"""Fields about one connection, RFC 9110 section 7.6.1 and RFC 9111 section 3.1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFacts:
+    """What a request is about and who sent it.
+
+    Attributes:
+        route: The name of the route the policy matched.
+        method: The method, exactly as it came.
+        target: The raw path and, after ``?``, the raw query; nothing decoded or normalised.
+        headers: Name and value of every line, in order.
+        scheme: ``http`` or ``https``.
+        tier: The tier's name, ``None`` outside any tier.
+        identity: Who the server has found the caller to be; ``None`` when it does not know.
+
+    """
+
+    route: str
+    method: str
+    target: bytes
+    headers: Sequence[Header] = ()
+    scheme: str = "http"
+    tier: str | None = None
+    identity: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFacts:
+    """How a response begins.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Name and value of every line, in order.
+
+    """
+
+    status: int
+    headers: Sequence[Header] = ()
+
+
+def values_of(headers: Iterable[Header], name: bytes) -> list[bytes]:
+    """Return the values of all lines of *name*, which is given in lower case."""
+    return [value for found, value in headers if found.lower() == name]
+
+
+def members_of(headers: Iterable[Header], name: bytes) -> Iterator[bytes]:
+    """Yield the members of the comma-separated field *name*, across its lines."""
+    for value in values_of(headers, name):
+        for member in value.split(b","):
+            if stripped := member.strip():
+                yield stripped
+
+
+def end_to_end(headers: Iterable[Header]) -> Headers:
+    """Return *headers* without those that belong to one connection."""
+    lines = tuple(headers)
+    named = {member.lower() for member in members_of(lines, b"connection")}
+    return tuple(line for line in lines if line[0].lower() not in _HOP_BY_HOP | named)
+
+
+def is_sound(header: Header) -> bool:
+    """Tell whether a server may put *header* on the wire as it is."""
+    name, value = header
+    return bool(_TOKEN.fullmatch(name)) and not _FORBIDDEN_IN_VALUE.search(value)

@@ -1,0 +1,98 @@
+"""How does an entry stand in Redis? Under a name, as bytes, and for so many milliseconds.
+
+An entry is read with one round trip: its bytes, never more than an entry may have, and how long
+it still lives. The server's own countdown tells its age, so no clocks of hosts are compared.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from budgetware.answers.circuit import Circuit
+from budgetware.answers.stored import Found, Stored
+from budgetware.answers.wire import SECRET_BYTES, decoded, encoded
+
+OPERATION_S: Final = 0.02
+"""The longest any request waits for one operation."""
+HEADER_BYTES: Final = 64 * 1024
+"""What an entry may have besides its body."""
+MOST_AT_ONCE: Final = 32
+"""Operations under way in one process; what is over it is a miss."""
+
+
+class RedisTerms:
+    """What both stores agree on: names, sizes, bounds and what bytes mean.
+
+    Attributes:
+        url: Where the server is.
+        operation_s: The longest wait for one operation.
+        most_bytes: The longest entry.
+        circuit: Whether the server is being asked.
+
+    """
+
+    def __init__(
+        self,
+        url: str,
+        prefix: str,
+        secret: bytes,
+        operation_s: float,
+        most_body_bytes: int,
+    ) -> None:
+        if not 0 < operation_s <= 1:
+            raise ValueError("operation_s is more than 0 and at most 1 second")
+        if len(secret) > SECRET_BYTES:
+            raise ValueError(f"the secret is longer than {SECRET_BYTES} bytes")
+        self.url = url
+        self.operation_s = operation_s
+        self.most_bytes = most_body_bytes + HEADER_BYTES
+        self.circuit = Circuit()
+        self._secret = secret
+        self._prefix = prefix.encode("utf-8") + b":"
+
+    def name(self, key: bytes) -> bytes:
+        """Return the name of *key* in the server."""
+        return self._prefix + key.hex().encode("ascii")
+
+    def options(self) -> dict[str, Any]:
+        """Return what a connection is made with: no retries, and nothing said on connecting."""
+        return {
+            "socket_timeout": self.operation_s,
+            "socket_connect_timeout": self.operation_s,
+            "protocol": 2,
+            "driver_info": None,
+            "health_check_interval": 0,
+            "decode_responses": False,
+        }
+
+    def bind(self, pool: Any) -> None:
+        """Make *pool* keep to these terms, whatever the address says after its ``?``."""
+        pool.connection_kwargs.update(self.options())
+        pool.max_connections = MOST_AT_ONCE + 1
+
+    def ask(self, pipeline: Any, name: bytes) -> Any:
+        """Put the question for an entry on *pipeline*: bounded bytes, and its countdown."""
+        return pipeline.getrange(name, 0, self.most_bytes).pttl(name)
+
+    def found(self, key: bytes, reply: Any) -> Found | None:
+        """Return the entry in *reply*, ``None`` when it is none or cannot be believed."""
+        data, left_ms = reply
+        if not isinstance(data, bytes) or not 0 < len(data) <= self.most_bytes:
+            return None
+        stored = decoded(key, data, self._secret)
+        if stored is None or not isinstance(left_ms, int):
+            return None
+        # Entries are set to live as long as they may be used: one that never ends is not ours.
+        found = Found(stored, stored.kept_s - left_ms / 1000)
+        return found if left_ms > 0 and found.is_usable else None
+
+    def entry(self, key: bytes, stored: Stored, resident_s: float) -> tuple[bytes, int] | None:
+        """Return the bytes to keep and for how many milliseconds, ``None`` for not at all."""
+        left_ms = int((stored.kept_s - resident_s) * 1000)
+        if left_ms <= 0:
+            return None
+        try:
+            data = encoded(key, stored, self._secret)
+        except ValueError:
+            return None
+        return (data, left_ms) if len(data) <= self.most_bytes else None

@@ -1,0 +1,127 @@
+"""The ASGI door's way for policies under which something is decided, and not only measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import random
+from typing import TYPE_CHECKING, Any
+
+from budgetware._core.current import current_budget
+from budgetware.answers.cache import AsyncResponseCache
+from budgetware.answers.facts import RequestFacts
+from budgetware.answers.menu import SHARED_S, Menu
+from budgetware.asgi.exchange import ASGIApp, Exchange, Receive, Scope, Send, TimedExchange
+from budgetware.asgi.steered import SteeredExchange
+from budgetware.runtime import WITH_BODY
+
+if TYPE_CHECKING:
+    from budgetware._core.engine import Engine
+    from budgetware._core.steering import Steering
+    from budgetware.answers.stored import AsyncStore
+
+_set = current_budget.set
+_reset = current_budget.reset
+
+Answering = tuple[
+    Callable[[Scope], str | None] | None,
+    Mapping[str, Callable[[Any], Any]],
+    "AsyncStore | None",
+]
+"""Who names the caller, the application's own fallbacks by route, and the shared store."""
+
+
+class Helm:
+    """Serves requests that may be answered with something smaller.
+
+    Args:
+        app: The application.
+        engine: Begins and ends budgets, and holds what steers them.
+        tier_in: Returns the tier of a scope.
+        kind_in: Returns ``TimedExchange`` for a scope whose answer tells where the time went.
+        answering: See ``Answering``.
+
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        engine: Engine,
+        tier_in: Callable[[Scope], str | None],
+        kind_in: Callable[[Scope], type[Exchange]],
+        answering: Answering,
+    ) -> None:
+        self._app = app
+        self._engine = engine
+        self._tier_in = tier_in
+        self._kind_in = kind_in
+        self._identity, self._fallbacks, store = answering
+        self._cache = AsyncResponseCache(shared=store)
+        self._shared_s = 0.0 if store is None else SHARED_S
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        """Serve one request."""
+        engine = self._engine
+        try:
+            method, root = scope["method"], scope.get("root_path")
+            tier = self._tier_in(scope)
+            exchange = engine.begin_as(SteeredExchange, method, scope["path"], tier, root)
+            exchange.engine = engine
+            exchange.forward = send
+            exchange.timed_answer = self._kind_in(scope) is TimedExchange
+            steering = exchange.lane.steering
+            menu = None if steering is None else self._menu(steering)
+            exchange.prepare(scope, menu)
+            if steering is not None:
+                asked = self._facts(scope, steering.plan.route, steering.plan.tier)
+                exchange.embark(steering, asked)
+            if method != "GET" and method in WITH_BODY:
+                receive = exchange.timed(receive)
+        except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the answer
+            engine.fault("begin", error)
+        else:
+            token = _set(exchange)
+            try:
+                return await exchange.serve(self._app, receive)
+            except BaseException as error:
+                exchange.raised(error)
+                raise
+            finally:
+                exchange.finish()
+                try:  # noqa: SIM105 - as in the door itself
+                    _reset(token)
+                except ValueError:
+                    pass
+        return await self._app(scope, receive, send)
+
+    def _menu(self, steering: Steering) -> Menu:
+        """Return what the route and tier of *steering* may answer with."""
+        found = steering.menu
+        if not isinstance(found, Menu):
+            plan = steering.plan
+            fallback = self._fallbacks.get(plan.route)
+            found = Menu(plan, self._cache, fallback, random, self._engine.fault, self._shared_s)
+            steering.menu = found
+        return found
+
+    def _facts(self, scope: Scope, route: str, tier: str | None) -> RequestFacts:
+        """Return what the answers want to know of the request in *scope*."""
+        path, query = scope.get("raw_path") or scope["path"].encode(), scope.get("query_string")
+        return RequestFacts(
+            route=route,
+            method=scope["method"],
+            target=path + b"?" + query if query else path,
+            headers=tuple(scope.get("headers", ())),
+            scheme=scope.get("scheme", "http"),
+            tier=tier,
+            identity=self._identity_of(scope),
+        )
+
+    def _identity_of(self, scope: Scope) -> str | None:
+        if self._identity is None:
+            return None
+        try:
+            identity = self._identity(scope)
+        except Exception as error:  # noqa: BLE001 - the application's function, our call
+            self._engine.fault("identity", error)
+            return None
+        return identity if isinstance(identity, str) else None

@@ -1,0 +1,140 @@
+"""May this caller go on, asked from a coroutine? The shared answer, or this process's own.
+
+What ``limits.threads`` is to threads, on asyncio. On another event loop, where redis-py does not
+run, every answer is this process's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import weakref
+from collections.abc import Callable, Hashable
+from math import inf
+from typing import Any
+
+from budgetware._core.rate import MOST_IDENTITIES
+from budgetware.errors import MissingExtra
+from budgetware.limits.circuit import Circuit
+from budgetware.limits.connections import MOST_OPEN, bounded_options
+from budgetware.limits.part import LocalPart
+from budgetware.limits.script import DIGEST, SCRIPT, key_of, numbers_of, wait_s_of
+from budgetware.limits.threads import LEAST_PART, PREFIX, TIMEOUT_S
+
+try:
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import MaxConnectionsError, NoScriptError
+except ImportError as error:
+    raise MissingExtra("redis", "redis") from error
+
+
+class AsyncSharedRates:
+    """Rates that several processes keep together in Redis or Valkey, for coroutines.
+
+    Each event loop has connections of its own. A question that is cancelled, or whose time is up,
+    takes its connection with it, so that no answer ever reaches somebody else.
+
+    Args:
+        url: The server; ``redis://``, ``rediss://`` or ``unix://``.
+        workers: How many processes share the rates, on all hosts together. Each falls back to
+            this part of them.
+        prefix: What all keys begin with; name the service in it if several use one server.
+        timeout_s: The longest one question may take, connecting included.
+        most_identities: Callers this process remembers by itself.
+        draw: From 0 up to 1, for the length of pauses.
+
+    Raises:
+        ValueError: *url* cannot be read, or *workers* is below 1.
+
+    Attributes:
+        circuit: Whether the server is asked at the moment.
+        alone: How many requests were judged by this process alone.
+
+    """
+
+    def __init__(  # noqa: PLR0913 - all but two have a default
+        self,
+        url: str,
+        *,
+        workers: int,
+        prefix: str = PREFIX,
+        timeout_s: float = TIMEOUT_S,
+        most_identities: int = MOST_IDENTITIES,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.circuit = Circuit(draw)
+        self.alone = 0
+        self._part = LocalPart(workers, most_identities)
+        self._prefix = prefix
+        self._timeout_s = timeout_s
+        self._least_s = timeout_s * LEAST_PART
+        self._url = url
+        self._clients: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+        self._new_client()  # an unreadable URL is found at the start
+
+    async def take(  # noqa: PLR0913, PLR0917 - those of Rates.take, and the time that is left
+        self,
+        tier: str | None,
+        identity: Hashable,
+        rate_per_s: float,
+        burst: float,
+        now_s: float,
+        remaining_s: float = inf,
+    ) -> float:
+        """Admit one request and return 0, or return the seconds until one would be admitted.
+
+        The arguments are those of ``SharedRates.take``. A cancellation from outside is passed on.
+        """
+        wait_s = None
+        within_s = min(self._timeout_s, remaining_s / 2)
+        numbers = numbers_of(rate_per_s, burst)
+        if numbers and within_s >= self._least_s and self.circuit.allows(now_s):
+            counts = True
+            try:
+                key = key_of(self._prefix, tier, identity)
+                async with asyncio.timeout(within_s):
+                    wait_s = await self._ask(key, *numbers)
+            except MaxConnectionsError:
+                counts = False  # many at once are no fault of the server
+            except Exception:  # noqa: BLE001 - no failure of the server is one of the request
+                wait_s = None
+            if wait_s is not None:
+                self.circuit.succeeded()
+            elif counts:
+                self.circuit.failed(now_s)
+        if wait_s:
+            return wait_s
+        own_s = self._part.take(tier, identity, rate_per_s, burst, now_s)
+        if wait_s is not None:
+            return wait_s
+        self.alone += 1
+        return own_s
+
+    async def aclose(self) -> None:
+        """Close this event loop's connections; ``take`` goes on to work, and opens new ones."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    async def _ask(self, key: str, interval: str, tolerance: str) -> float | None:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = self._new_client()
+        try:
+            reply = await client.evalsha(DIGEST, 1, key, interval, tolerance)
+        except NoScriptError:
+            # The server was restarted or another one took over; this makes it known again.
+            reply = await client.eval(SCRIPT, 1, key, interval, tolerance)
+        return wait_s_of(reply)
+
+    def _new_client(self) -> Any:
+        options = bounded_options(self._timeout_s)
+        try:
+            return Redis.from_url(
+                self._url, retry=Retry(NoBackoff(), 0), max_connections=MOST_OPEN, **options
+            )
+        except Exception:  # noqa: BLE001 - its message repeats parts of the URL
+            raise ValueError("the URL of the Redis server cannot be read") from None

@@ -1,0 +1,396 @@
+"""Sharing responses through a real server, and doing without it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pickle
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import trio
+from tests.answers.redis_server import BlackHole, RedisServer, SlowRoad
+from tests.answers.requests_made_up import KEY, POLICY, full, get, stored
+from tests.servers import free_port, wait_until
+
+from budgetware.answers.cache import AsyncResponseCache, ResponseCache
+from budgetware.answers.redis_store import AsyncRedisStore, RedisStore
+from budgetware.answers.redis_terms import MOST_AT_ONCE, RedisTerms
+from budgetware.answers.stored import Found
+from budgetware.answers.wire import encoded
+from budgetware.errors import MissingExtra
+
+pytestmark = pytest.mark.server
+
+# The machine that runs the tests may be busy; how long is not what is tested.
+PATIENT_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    """Return a server for the tests that leave it running."""
+    with RedisServer() as running:
+        yield running
+
+
+@pytest.fixture
+def store(server: RedisServer) -> Iterator[RedisStore]:
+    """Return a store on an empty server."""
+    with contextlib.closing(server.client()) as client:
+        client.flushall()
+    made = RedisStore(server.url, operation_s=PATIENT_S)
+    yield made
+    made.close()
+
+
+def _put(store: RedisStore, key: bytes = KEY, **changes: Any) -> None:
+    store.put(key, stored(**changes), 0.0, 0.0)
+    wait_until(lambda: store._errands._underway == 0, "it is written")
+
+
+def _name(key: bytes = KEY) -> str:
+    return f"budgetware:answers:{key.hex()}"
+
+
+async def _with_store(
+    url: str, work: Callable[[AsyncRedisStore], Awaitable[None]], **options: Any
+) -> None:
+    made = AsyncRedisStore(url, **{"operation_s": PATIENT_S} | options)
+    try:
+        await work(made)
+    finally:
+        await made.close()
+
+
+async def _written(store: AsyncRedisStore) -> None:
+    while store._tasks:
+        await asyncio.wait(set(store._tasks))
+
+
+def test_what_one_process_keeps_another_finds(server: RedisServer, store: RedisStore) -> None:
+    """Threads and tasks read each other's entries, and each goes away by itself."""
+    _put(store, body=b"shared")
+    found = store.get(KEY, 0.0, PATIENT_S)
+    assert found is not None
+    assert found.stored == stored(body=b"shared")
+    with contextlib.closing(server.client()) as client:
+        left_ms = client.pttl(_name())
+    assert isinstance(left_ms, int)
+    assert 0 < left_ms <= 61_000
+
+    async def work(other: AsyncRedisStore) -> None:
+        found = await other.get(KEY, 0.0, PATIENT_S)
+        assert found is not None
+        assert found.stored.body == b"shared"
+        other.put(KEY[::-1], stored(body=b"back"), 0.0, 0.0)
+        await _written(other)
+
+    asyncio.run(_with_store(server.url, work))
+    back = store.get(KEY[::-1], 0.0, PATIENT_S)
+    assert back is not None
+    assert back.stored.body == b"back"
+
+
+def test_the_age_is_the_servers_countdown(server: RedisServer, store: RedisStore) -> None:
+    """An entry with ten of its 61 seconds left is 51 seconds old, whatever our clock says."""
+    _put(store)
+    with contextlib.closing(server.client()) as client:
+        client.pexpire(_name(), 10_000)
+
+    found = store.get(KEY, 12_345.0, PATIENT_S)
+
+    assert found is not None
+    assert 51.0 <= found.resident_s < 61.0
+    assert not found.is_fresh
+
+
+def test_hostile_values_are_misses(server: RedisServer, store: RedisStore) -> None:
+    """Pickles, cuts, other types, others' entries, lives without end: none opens the circuit."""
+    whole = encoded(KEY, stored())
+    plants: list[bytes] = [
+        b"",
+        b"x",
+        pickle.dumps({"a": 1}),
+        whole[:-1],
+        whole + b"x",
+        encoded(KEY[::-1], stored()),
+    ]
+    with contextlib.closing(server.client()) as client:
+        for plant in plants:
+            client.set(_name(), plant, px=60_000)
+            assert store.get(KEY, 0.0, PATIENT_S) is None
+        client.set(_name(), whole)
+        assert store.get(KEY, 0.0, PATIENT_S) is None
+        client.set(_name(), whole, px=3_600_000)
+        assert store.get(KEY, 0.0, PATIENT_S) is None
+        client.delete(_name())
+        client.rpush(_name(), b"a list")
+        for _ in range(5):
+            assert store.get(KEY, 0.0, PATIENT_S) is None
+    assert not store.circuit.is_open
+    _put(store, body=b"healed")
+    assert store.get(KEY, 0.0, PATIENT_S) is not None
+
+
+def test_a_value_of_100_mb_is_not_read(server: RedisServer, store: RedisStore) -> None:
+    """No more than an entry may have comes over the wire."""
+    store.get(KEY, 0.0, PATIENT_S)
+    with contextlib.closing(server.client()) as client:
+        client.setrange(_name(), 100_000_000, b"x")
+        client.pexpire(_name(), 60_000)
+        tracemalloc.start()
+        try:
+            assert store.get(KEY, 0.0, PATIENT_S) is None
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        client.delete(_name())
+
+    assert peak_bytes < 1_500_000
+
+
+def test_a_secret_keeps_strangers_out(server: RedisServer, store: RedisStore) -> None:
+    """An entry made without the secret is a miss."""
+    _put(store)
+    guarded = RedisStore(server.url, secret=b"secret", operation_s=PATIENT_S)
+
+    assert guarded.get(KEY, 0.0, PATIENT_S) is None
+    _put(guarded)
+    assert guarded.get(KEY, 0.0, PATIENT_S) is not None
+    guarded.close()
+
+
+def test_no_time_left_asks_nobody() -> None:
+    """A request whose time is over does not even connect."""
+    with BlackHole() as hole:
+        store = RedisStore(hole.url)
+        assert [store.get(KEY, 0.0, wait_s) for wait_s in (0.0, -1.0, float("nan"))] == [None] * 3
+        assert hole.connections() == 0
+        store.close()
+
+
+def test_a_server_that_never_answers_is_left_alone() -> None:
+    """After a few misses the circuit is open and nothing is asked; probes wait for the pause."""
+    with BlackHole() as hole:
+        store = RedisStore(hole.url, operation_s=0.02)
+        for _ in range(20):
+            assert store.get(KEY, 100.0, 60.0) is None
+        wait_until(lambda: store._errands._underway == 0, "all have given up")
+        assert store.circuit.is_open
+        hole.connections()
+
+        for _ in range(100):
+            assert store.get(KEY, 100.0, 60.0) is None
+            store.put(KEY, stored(), 0.0, 100.0)
+        assert hole.connections() == 0
+        for _ in range(100):
+            assert store.get(KEY, 101.0, 60.0) is None
+        wait_until(lambda: store._errands._underway == 0, "the probe has given up")
+        assert hole.connections() == 1
+        store.close()
+
+
+def test_tasks_leave_it_alone_too() -> None:
+    """The same for tasks, a thousand at once: few connect, none fails."""
+    with BlackHole() as hole:
+
+        async def work(store: AsyncRedisStore) -> None:
+            asked = [store.get(KEY, 100.0, 60.0) for _ in range(1000)]
+            assert await asyncio.gather(*asked) == [None] * 1000
+            await _written(store)
+            assert store.circuit.is_open
+            assert hole.connections() <= MOST_AT_ONCE
+            assert await asyncio.gather(*(store.get(KEY, 100.0, 60.0) for _ in range(100))) == (
+                [None] * 100
+            )
+            assert hole.connections() == 0
+            await asyncio.gather(*(store.get(KEY, 101.0, 60.0) for _ in range(100)))
+            await _written(store)
+            assert hole.connections() == 1
+
+        asyncio.run(_with_store(hole.url, work, operation_s=0.02))
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+def test_a_server_that_comes_back_is_used_again(how: str) -> None:
+    """Killed or frozen under load: every look-up is answered from here; then it is shared again."""
+    with RedisServer() as server:
+        store = RedisStore(server.url, operation_s=0.2)
+        cache = ResponseCache(shared=store)
+        other = RedisStore(server.url, operation_s=0.2)
+
+        def ask(target: bytes) -> Found | None:
+            now = time.monotonic()
+            draft = cache.draft(get(target), POLICY, full())
+            assert draft is not None
+            draft.tee.add(target)
+            assert cache.keep(draft, 0.0, now)
+            stale = time.monotonic() + 1.5
+            return cache.look_up(get(target), POLICY, stale, 0.2)
+
+        def shared() -> bool:
+            now = time.monotonic()
+            store.put(KEY, stored(), 0.0, now)
+            return other.get(KEY, now, 0.2) is not None
+
+        wait_until(shared, "an entry is shared")
+        (server.kill if how == "killed" else server.freeze)()
+        for number in range(50):
+            found = ask(b"/%d" % number)
+            assert found is not None
+            assert found.stored.body == b"/%d" % number
+        assert store.circuit.is_open
+        (server.start if how == "killed" else server.thaw)()
+        with contextlib.closing(server.client()) as client:
+            client.flushall()
+        wait_until(shared, "an entry is shared again", timeout_s=10.0)
+        store.close()
+        other.close()
+
+
+def test_cancelled_requests_leave_no_answer_to_the_next(server: RedisServer) -> None:
+    """Over a slow road 2000 look-ups are cancelled at random: 0 later ones get another's entry."""
+
+    async def run() -> None:
+        keys = [bytes([number]) * 32 for number in range(16)]
+        async with SlowRoad(server.port, 0.003) as road:
+
+            async def work(store: AsyncRedisStore) -> None:
+                for key in keys:
+                    store.put(key, stored(key), 0.0, 0.0)
+                    await _written(store)
+                wrong = right = 0
+                for number in range(2000):
+                    task = asyncio.create_task(store.get(keys[number % 16], 0.0, PATIENT_S))
+                    await asyncio.sleep((number % 7) / 10_000)
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+                    if number % 20 == 0:
+                        await _written(store)
+                        found = await store.get(keys[number % 16], 0.0, PATIENT_S)
+                        if found is not None:
+                            right += found.stored.body == keys[number % 16]
+                            wrong += found.stored.body != keys[number % 16]
+                assert (wrong, right) == (0, 100)
+
+            await _with_store(road.url, work)
+
+    asyncio.run(run())
+
+
+def test_each_loop_has_its_own_connections(server: RedisServer, store: RedisStore) -> None:
+    """One store serves one loop after the other, and several in threads."""
+    _put(store)
+    shared = AsyncRedisStore(server.url, operation_s=PATIENT_S)
+    seen: list[bool] = []
+
+    async def ask() -> None:
+        seen.append(await shared.get(KEY, 0.0, PATIENT_S) is not None)
+        await shared.close()
+
+    asyncio.run(ask())
+    threads = [threading.Thread(target=asyncio.run, args=(ask(),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert seen == [True] * 5
+
+
+def test_where_there_is_no_asyncio_it_misses(server: RedisServer) -> None:
+    """On trio nothing is asked and nothing fails; the process's own entries are still there."""
+    cache = AsyncResponseCache(shared=AsyncRedisStore(server.url))
+
+    async def run() -> Found | None:
+        draft = cache.draft(get(), POLICY, full())
+        assert draft is not None
+        assert cache.keep(draft, 0.0, 0.0)
+        return await cache.look_up(get(), POLICY, 5.0, 1.0)
+
+    assert trio.run(run) is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_shares_as_well(store: RedisStore) -> None:
+    """A store made before a fork works after it, in parent and child."""
+    _put(store)
+    assert store.get(KEY, 0.0, PATIENT_S) is not None
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if store.get(KEY, 0.0, PATIENT_S) is not None else 1)
+    _, status = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert store.get(KEY, 0.0, PATIENT_S) is not None
+
+
+@pytest.mark.parametrize("kind", [RedisStore, AsyncRedisStore])
+def test_a_missing_package_says_how_to_get_it(
+    kind: type[RedisStore | AsyncRedisStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the extra."""
+    for module in [name for name in sys.modules if name.split(".")[0] == "redis"]:
+        monkeypatch.setitem(sys.modules, module, None)
+
+    with pytest.raises(MissingExtra, match=r"budgetware\[redis\]"):
+        kind("redis://127.0.0.1")
+
+
+@pytest.mark.parametrize("kind", [RedisStore, AsyncRedisStore])
+@pytest.mark.parametrize(
+    ("url", "options", "words"),
+    [
+        ("http://127.0.0.1", {}, "scheme"),
+        ("redis://127.0.0.1", {"operation_s": 0.0}, "operation_s"),
+        ("redis://127.0.0.1", {"operation_s": 2.0}, "operation_s"),
+        ("redis://127.0.0.1", {"secret": b"x" * 65}, "64 bytes"),
+    ],
+)
+def test_bad_options_are_told_at_start(
+    kind: Any, url: str, options: dict[str, Any], words: str
+) -> None:
+    """Not at the first request."""
+    with pytest.raises(ValueError, match=words):
+        kind(url, **options)
+
+
+def test_nobody_listening_is_a_miss() -> None:
+    """A port without a server is refused at once, and three times are enough."""
+    store = RedisStore(f"redis://127.0.0.1:{free_port()}/0", operation_s=PATIENT_S)
+
+    assert [store.get(KEY, 0.0, PATIENT_S) for _ in range(4)] == [None] * 4
+    assert store.circuit.is_open
+    store.close()
+
+
+def test_an_address_cannot_loosen_the_bounds(server: RedisServer) -> None:
+    """Time-outs, retries and texts asked for in the address are not taken over."""
+    store = RedisStore(
+        f"{server.url}?socket_timeout=30&decode_responses=true&max_connections=1",
+        operation_s=PATIENT_S,
+    )
+    _put(store)
+
+    options = store._client.connection_pool.connection_kwargs
+    assert (options["socket_timeout"], options["decode_responses"]) == (PATIENT_S, False)
+    assert store.get(KEY, 0.0, PATIENT_S) is not None
+    store.close()
+
+
+def test_only_what_fits_is_written() -> None:
+    """Too long, too many lines or over already: no entry."""
+    terms = RedisTerms("redis://x", "p", b"", 0.02, 10)
+
+    assert terms.entry(KEY, stored(), 0.0) is not None
+    assert terms.entry(KEY, stored(bytes(terms.most_bytes)), 0.0) is None
+    assert terms.entry(KEY, stored(headers=[(b"x", b"y")] * 600), 0.0) is None
+    assert terms.entry(KEY, stored(), 61.0) is None

@@ -1,0 +1,458 @@
+"""Admission: who runs, who waits and who does not, and that no slot is ever lost."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from math import inf, nan
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from budgetware._core.admit import (
+    EXEMPT_PATHS,
+    LONGEST_WAIT_S,
+    Admission,
+    is_exempt,
+    precedence,
+    shares_of,
+    wait_allowed_s,
+)
+from budgetware._core.policy import Policy, TierPolicy
+from budgetware._core.ticket import State, Ticket
+
+ORDER = ("enterprise", "pro", "free")
+
+
+def fill(admission: Admission, tier: str, count: int) -> list[Ticket]:
+    """Take *count* slots for *tier*."""
+    tickets = [admission.enter(tier, 0.0) for _ in range(count)]
+    assert all(ticket.admitted for ticket in tickets)
+    return tickets
+
+
+def test_so_many_run_at_once() -> None:
+    """The slots are given out one by one; when one is left the next may start."""
+    admission = Admission(2, {}, ORDER)
+    first, second = fill(admission, "free", 2)
+
+    assert admission.enter("free", 0.0).state is State.REFUSED
+    admission.leave(first, 1.0)
+    assert admission.enter("pro", 1.0).admitted
+    assert admission.in_flight == 2
+    assert second.admitted
+
+
+def test_a_share_is_always_there() -> None:
+    """Others take what no share claims and nothing more; its owner takes both."""
+    admission = Admission(10, {"enterprise": 0.5}, ORDER)
+    fill(admission, "free", 5)
+    assert not admission.enter("free", 0.0).admitted
+    assert not admission.enter("pro", 0.0).admitted
+
+    fill(admission, "enterprise", 5)
+    assert not admission.enter("enterprise", 0.0).admitted
+
+    lone = Admission(10, {"enterprise": 0.5}, ORDER)
+    fill(lone, "enterprise", 10)
+
+
+@pytest.mark.parametrize(("lend", "borrowed"), [(0.0, 2), (0.5, 6), (1.0, 10)])
+def test_how_much_of_an_idle_share_is_lent_can_be_said(lend: float, borrowed: int) -> None:
+    """The rest of it stays free for its owner, and what was lent goes to the owner first."""
+    admission = Admission(10, {"enterprise": 0.8}, ORDER, lend=lend)
+    tickets = fill(admission, "free", borrowed)
+    assert not admission.enter("free", 0.0).admitted
+    fill(admission, "enterprise", 10 - borrowed)
+
+    lowest = admission.enter("pro", 0.0, 1.0)
+    owner = admission.enter("enterprise", 0.0, 1.0)
+    admission.leave(tickets.pop(), 0.5)
+
+    assert (lowest.admitted, owner.admitted) == (False, True)
+
+
+def test_shares_are_whole_slots() -> None:
+    """The nearest number, one at least, and no more together than there are, highest first."""
+    order = ("a", "b", "c", "d")
+    admission = Admission(3, {"a": 0.5, "b": 0.3, "c": 0.1, "d": 0.1}, order)
+
+    assert [admission._tiers[name].guaranteed for name in order] == [2, 1, 0, 0]
+
+
+def test_a_freed_slot_goes_to_the_highest_tier_that_waits() -> None:
+    """However long the others have been waiting."""
+    admission = Admission(1, {}, ORDER)
+    (running,) = fill(admission, "free", 1)
+    told: list[str] = []
+    waiting = {
+        tier: admission.enter(tier, 0.0, 9.0, lambda tier=tier: told.append(tier))  # type: ignore[misc]
+        for tier in reversed(ORDER)
+    }
+
+    for tier in ORDER:
+        admission.leave(running, 1.0)
+        running = waiting[tier]
+        assert running.admitted
+        assert running.waited_s == 1.0
+
+    assert told == list(ORDER)
+
+
+def test_a_tier_gets_its_share_before_higher_ones_get_more() -> None:
+    """Whoever is below its share is next, when what it left was lent."""
+    admission = Admission(2, {"free": 0.5}, ORDER, lend=1.0)
+    first, _ = fill(admission, "enterprise", 2)
+    higher = admission.enter("enterprise", 0.0, 9.0)
+    lowest = admission.enter("free", 0.0, 9.0)
+
+    admission.leave(first, 1.0)
+
+    assert (higher.state, lowest.state) == (State.QUEUED, State.ADMITTED)
+
+
+def test_waiters_are_served_in_order() -> None:
+    """As long as everybody's turn comes in time, the oldest is next."""
+    admission = Admission(1, {}, ORDER)
+    (running,) = fill(admission, "free", 1)
+    waiting = [admission.enter("free", number, 9.0) for number in range(3)]
+
+    for ticket in waiting:
+        admission.leave(running, 4.0)
+        assert ticket.admitted
+        running = ticket
+
+
+def test_the_newest_is_next_once_time_ran_out_for_one() -> None:
+    """Under overload a fresh request still makes it; when nobody waits it is over."""
+    admission = Admission(1, {}, ORDER)
+    (running,) = fill(admission, "free", 1)
+    impatient = admission.enter("free", 0.0, 0.1)
+    waiting = [admission.enter("free", number, 9.0) for number in range(3)]
+    assert not admission.give_up(impatient)
+    assert impatient.state is State.EXPIRED
+
+    for ticket in reversed(waiting):
+        admission.leave(running, 4.0)
+        assert ticket.admitted
+        running = ticket
+
+    again = [admission.enter("free", 5.0, 9.0) for _ in range(2)]
+    admission.leave(running, 5.0)
+    assert [ticket.admitted for ticket in again] == [True, False]
+
+
+def test_a_client_that_left_is_no_sign_of_overload() -> None:
+    """A waiter that goes away changes nothing in the order of the others."""
+    admission = Admission(1, {}, ORDER)
+    (running,) = fill(admission, "free", 1)
+    gone, oldest, newest = [admission.enter("free", 0.0, 9.0) for _ in range(3)]
+    admission.leave(gone, 1.0)
+
+    admission.leave(running, 1.0)
+
+    assert (gone.state, oldest.admitted, newest.admitted) == (State.LEFT, True, False)
+
+
+def test_a_waiter_whose_time_is_up_is_dropped_before_it_runs() -> None:
+    """Its slot goes on to the next at once, and it is told."""
+    admission = Admission(1, {}, ORDER)
+    (running,) = fill(admission, "free", 1)
+    told: list[str] = []
+    late = admission.enter("free", 0.0, 1.0, lambda: told.append("late"))
+    fresh = admission.enter("free", 0.9, 1.0, lambda: told.append("fresh"))
+
+    admission.leave(running, 1.0)
+
+    assert (late.state, fresh.state, told) == (State.EXPIRED, State.ADMITTED, ["late", "fresh"])
+    assert not admission.give_up(late)
+    assert admission.in_flight == 1
+
+
+def test_giving_up_too_late_is_having_a_slot() -> None:
+    """Whoever is admitted while its timer goes off is told so, and runs or leaves."""
+    admission = Admission(1, {}, ORDER)
+    (running,) = fill(admission, "free", 1)
+    ticket = admission.enter("free", 0.0, 1.0)
+    admission.leave(running, 0.99)
+
+    assert admission.give_up(ticket)
+    admission.leave(ticket, 1.0)
+    assert admission.in_flight == 0
+
+
+def test_each_tiers_queue_is_bounded_by_itself() -> None:
+    """A crowd of one tier takes up nobody else's room; those whose time is up make room."""
+    admission = Admission(1, {}, ORDER, most_waiting=3)
+    fill(admission, "free", 1)
+    crowd = [admission.enter("free", 0.0, 1.0) for _ in range(5)]
+
+    assert [one.state for one in crowd] == [State.QUEUED] * 3 + [State.REFUSED] * 2
+    assert admission.enter("enterprise", 0.0, 1.0).state is State.QUEUED
+    assert admission.load() == {"enterprise": (0, 1), "pro": (0, 0), "free": (1, 3)}
+    assert admission.enter("free", 1.0, 1.0).state is State.QUEUED
+    assert crowd[0].state is State.EXPIRED
+    assert Admission(1, {}, ORDER, most_waiting=0).load()
+
+
+def test_nobody_queues_where_nobody_may() -> None:
+    """Without room in the queue, or without time, a refusal comes at once."""
+    admission = Admission(1, {}, ORDER, most_waiting=0)
+    fill(admission, "free", 1)
+    assert admission.enter("free", 0.0, 1.0).state is State.REFUSED
+
+    patient = Admission(1, {}, ORDER)
+    fill(patient, "free", 1)
+    for wait_s in (0.0, -1.0, nan):
+        assert patient.enter("free", 0.0, wait_s).state is State.REFUSED
+    assert patient.enter("free", 0.0, inf).expires_s == LONGEST_WAIT_S
+
+
+def test_leaving_twice_is_leaving_once() -> None:
+    """Whatever the state: admitted, queued, refused or gone."""
+    admission = Admission(1, {}, ORDER)
+    (running,) = fill(admission, "free", 1)
+    queued = admission.enter("free", 0.0, 1.0)
+    refused = admission.enter("free", 0.0)
+    for _ in range(3):
+        admission.leave(queued, 0.0)
+        admission.leave(refused, 0.0)
+    assert admission.in_flight == 1
+
+    for _ in range(3):
+        admission.leave(running, 0.0)
+    assert admission.in_flight == 0
+    assert fill(admission, "free", 1)
+
+
+def test_a_thread_that_still_runs_keeps_the_slot() -> None:
+    """A slot that two share is free when the last of them has left, in whatever order."""
+    admission = Admission(4, {}, ORDER)
+    for request_first in (True, False):
+        (request,) = fill(admission, "free", 1)
+        thread = admission.join(request)
+        assert thread.admitted
+        both = (request, thread) if request_first else (thread, request)
+        admission.leave(both[0], 1.0)
+        admission.leave(both[0], 1.0)
+        assert admission.in_flight == 1
+        admission.leave(both[1], 2.0)
+        assert admission.in_flight == 0
+
+    deeper = fill(admission, "free", 1)
+    deeper.extend((admission.join(deeper[0]), admission.join(admission.join(deeper[0]))))
+    assert admission.in_flight == 1
+
+
+def test_what_holds_no_slot_has_none_to_share() -> None:
+    """Joining a request that is over, queued or refused gives nothing and costs nothing."""
+    admission = Admission(1, {}, ORDER)
+    (over,) = fill(admission, "free", 1)
+    queued, refused = admission.enter("free", 0.0, 1.0), admission.enter("free", 0.0)
+    others = [admission.join(queued), admission.join(refused)]
+    admission.leave(queued, 0.0)
+    admission.leave(over, 0.0)
+    others.append(admission.join(over))
+    for other in others:
+        assert not other.admitted
+        admission.leave(other, 0.0)
+
+    assert admission.in_flight == 0
+
+
+def test_an_unknown_tier_is_the_lowest() -> None:
+    """A name nobody listed has the lowest tier's slots and queue."""
+    admission = Admission(2, {"enterprise": 0.5}, ORDER)
+    admission.enter("nonsense", 0.0)
+
+    assert admission.load()["free"] == (1, 0)
+    assert not admission.enter("nonsense", 0.0).admitted
+
+
+def broken() -> None:
+    """Fail as a closed event loop does."""
+    raise RuntimeError("Event loop is closed")
+
+
+def test_a_waiter_that_cannot_be_woken_loses_its_slot_to_the_next() -> None:
+    """A thousand of them do, one after the other, and the one that can be woken runs."""
+    admission = Admission(1, {}, ORDER, most_waiting=2000)
+    (running,) = fill(admission, "free", 1)
+    dead = [admission.enter("free", 0.0, 9.0, broken) for _ in range(1500)]
+    alive = admission.enter("free", 0.0, 9.0)
+
+    admission.leave(running, 1.0)
+
+    assert admission.faults == 1500
+    assert {ticket.state for ticket in dead} == {State.LEFT}
+    assert alive.admitted
+    assert admission.in_flight == 1
+
+
+def test_leaving_in_the_middle_of_something_is_seen_to_afterwards() -> None:
+    """A finalizer may run while its own thread holds the lock; nothing hangs, nothing is lost."""
+    admission = Admission(2, {}, ORDER)
+    first, second = fill(admission, "free", 2)
+    count: Callable[..., None] = admission._count
+
+    def collect(*arguments: object) -> None:
+        admission._count = count  # type: ignore[method-assign]
+        admission.leave(second, 1.0)
+        count(*arguments)
+
+    admission._count = collect  # type: ignore[method-assign, assignment]
+    waiter = admission.enter("free", 0.0, 9.0)
+    admission.leave(first, 0.5)
+
+    assert waiter.admitted
+    assert admission.in_flight == 1
+
+
+def test_a_waking_waiter_may_do_anything() -> None:
+    """No lock is held while it is told: it may leave, enter and join."""
+    admission = Admission(1, {}, ORDER)
+    (running,) = fill(admission, "free", 1)
+    seen: list[Ticket] = []
+
+    def wake() -> None:
+        seen.append(admission.join(waiter))
+        admission.leave(waiter, 1.0)
+        admission.leave(seen[0], 1.0)
+        seen.append(admission.enter("pro", 1.0))
+
+    waiter = admission.enter("free", 0.0, 9.0, wake)
+    admission.leave(running, 1.0)
+
+    assert [ticket.state for ticket in seen] == [State.LEFT, State.ADMITTED]
+    assert admission.in_flight == 1
+
+
+def test_limits_change_under_what_is_running() -> None:
+    """More slots are given out at once; fewer take effect as slots are left; nobody is stopped."""
+    admission = Admission(2, {}, ORDER)
+    running = fill(admission, "free", 2)
+    waiting = [admission.enter("pro", 0.0, 9.0) for _ in range(2)]
+    admission.reshape(3, {}, ORDER)
+    assert [ticket.admitted for ticket in waiting] == [True, False]
+
+    admission.reshape(1, {"pro": 1.0}, ORDER)
+    states = []
+    for ticket in (*running, waiting[0]):
+        admission.leave(ticket, 1.0)
+        states.append(waiting[1].state)
+    assert states == [State.QUEUED, State.QUEUED, State.ADMITTED]
+    assert admission.in_flight == 1
+
+
+def test_the_waiters_of_a_tier_that_is_gone_are_refused() -> None:
+    """They are told; what runs of it still counts until it has left."""
+    admission = Admission(1, {"pro": 0.5}, ORDER)
+    (running,) = fill(admission, "pro", 1)
+    told: list[str] = []
+    waiter = admission.enter("pro", 0.0, 9.0, lambda: told.append("pro"))
+
+    admission.reshape(1, {}, ("enterprise", "free"))
+
+    assert (waiter.state, told) == (State.REFUSED, ["pro"])
+    assert not admission.enter("enterprise", 0.0).admitted
+    admission.leave(running, 1.0)
+    assert admission.in_flight == 0
+    assert admission.enter("pro", 0.0).admitted
+    assert admission.load()["free"] == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "shares", "order", "lend"),
+    [
+        (0, {}, ORDER, 0.0),
+        (1, {}, (), 0.0),
+        (1, {"pro": 0.6, "free": 0.5}, ORDER, 0.0),
+        (1, {"pro": -0.1}, ORDER, 0.0),
+        (1, {"pro": nan}, ORDER, 0.0),
+        (1, {}, ORDER, 1.5),
+    ],
+)
+def test_impossible_limits_are_refused(
+    concurrency: int,
+    shares: dict[str, float],
+    order: tuple[str, ...],
+    lend: float,
+) -> None:
+    """No slots, no tiers, shares of more than there is."""
+    with pytest.raises(ValueError, match="not"):
+        Admission(concurrency, shares, order, lend=lend)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_child_process_begins_with_all_slots_free() -> None:
+    """What the parent runs stays there, even if its ticket is left in the child too."""
+    admission = Admission(2, {"pro": 0.5}, ORDER)
+    ours = fill(admission, "pro", 2)
+    queued = admission.enter("free", 0.0, 9.0)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with admission._lock:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            for ticket in (*ours, queued):
+                admission.leave(ticket, 1.0)
+            fine = admission._lock.acquire(timeout=5)
+            admission._lock.release()
+            fine = fine and admission.in_flight == 0 and not admission.give_up(queued)
+            fill(admission, "pro", 2)
+            code = 0 if fine and not admission.enter("free", 0.0).admitted else 2
+        finally:
+            os._exit(code)
+    done.set()
+    thread.join()
+
+    assert os.waitpid(child, 0)[1] == 0
+    assert admission.in_flight == 2
+    assert queued.state is State.QUEUED
+
+
+@given(st.none() | st.floats(), st.floats())
+def test_no_wait_is_longer_than_half_of_what_is_left(
+    queue_s: float | None,
+    remaining_s: float,
+) -> None:
+    """Nor than the tier's queue, nor than a day; whatever the numbers, it is one."""
+    wait_s = wait_allowed_s(queue_s, remaining_s)
+
+    assert 0 <= wait_s <= LONGEST_WAIT_S
+    if wait_s:
+        assert queue_s is not None
+        assert wait_s <= min(queue_s, remaining_s / 2)
+
+
+def test_health_checks_and_preflights_are_never_asked() -> None:
+    """With or without a closing slash; other paths are, and the list may be another."""
+    assert all(is_exempt("GET", path) and is_exempt("GET", path + "/") for path in EXEMPT_PATHS)
+    assert is_exempt("OPTIONS", "/signals/x")
+    assert not is_exempt("GET", "/healthz/../signals")
+    assert not is_exempt("GET", "/")
+    assert not is_exempt("GET", "")
+    assert not is_exempt("GET", "/healthz", ())
+
+
+def test_the_policy_says_who_comes_first() -> None:
+    """The first tier of the file is the lowest, and only written shares are guaranteed."""
+    tiers = {"free": TierPolicy(), "pro": TierPolicy(), "enterprise": TierPolicy(share=0.5)}
+    policy = Policy(concurrency=64, tiers=tiers)
+
+    assert precedence(policy) == ORDER
+    assert precedence(policy)[-1] == policy.default_tier
+    assert shares_of(policy) == {"enterprise": 0.5}
+    assert precedence(Policy()) == (None,)
+    assert Admission(1, {}, precedence(Policy())).enter(None, 0.0).admitted

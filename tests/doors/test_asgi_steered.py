@@ -1,0 +1,498 @@
+"""Answering with something smaller, over ASGI: at once, on the way, by the clock, and never twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route as Path
+
+from budgetware import budget
+from budgetware._core.decide import Action
+from budgetware._core.policy import (
+    CachePolicy,
+    Match,
+    Mode,
+    Objectives,
+    Policy,
+    Route,
+    StaticAnswer,
+    TierPolicy,
+)
+from budgetware.asgi import ASGIApp, BudgetMiddleware, Message
+from tests.doors.virtual_time import Time
+
+LIMIT_S = 0.1
+
+SIGNALS = Route(
+    name="signals",
+    match=(Match("*", "/signals"),),
+    answers=("cached", "static"),
+    static=StaticAnswer(body="static"),
+    cache=CachePolicy(fresh=1.0, stale=60.0),
+)
+
+POLICY = Policy(
+    mode=Mode.ENFORCE,
+    tiers={"pro": TierPolicy(budget=LIMIT_S)},
+    routes={"signals": SIGNALS},
+)
+
+
+class Answered:
+    """What one client got."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.at_s: list[float] = []
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+        return b"".join(message.get("body", b"") for message in self.messages)
+
+    @property
+    def kind(self) -> str | None:
+        """Which smaller answer it was, ``None`` for the full one."""
+        headers = dict(self.messages[0]["headers"])
+        kind = headers.get(b"budgetware-answer")
+        return None if kind is None else kind.decode()
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is one response: begun once, ended once."""
+        kinds = [message["type"] for message in self.messages]
+        last = [not message.get("more_body", False) for message in self.messages[1:]]
+        return (
+            kinds[:1] == ["http.response.start"]
+            and set(kinds[1:]) == {"http.response.body"}
+            and last.index(True) == len(last) - 1
+        )
+
+
+class Play:
+    """An application behind the door, on a time of its own."""
+
+    def __init__(
+        self,
+        endpoint: Callable[[Request], Awaitable[Response]],
+        route: Route = SIGNALS,
+        mode: Mode = Mode.ENFORCE,
+        **options: Any,
+    ) -> None:
+        self.time = Time()
+        self.ended_at_s = 0.0
+        policy = replace(POLICY, mode=mode, routes={"signals": route})
+        app: ASGIApp = Starlette(routes=[Path("/signals", endpoint, methods=["GET", "POST"])])
+        self.door = BudgetMiddleware(app, policy=policy, clock=self.time, **options)
+
+    def ask(self, method: str = "GET", **more: Any) -> Answered:
+        """Send one request and wait until the application is done with it."""
+        return self.time.run(self.asking(method, **more))
+
+    async def asking(self, method: str = "GET", **more: Any) -> Answered:
+        """Send one request from within the loop."""
+        answered, began_s = Answered(), self.time.now
+        gone = asyncio.Event()
+
+        async def send(message: Message) -> None:
+            answered.messages.append(message)
+            answered.at_s.append(self.time.now - began_s)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                gone.set()
+
+        received = False
+
+        async def receive() -> Message:
+            nonlocal received
+            if received:
+                await gone.wait()
+                return {"type": "http.disconnect"}
+            received = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": "/signals",
+            "raw_path": b"/signals",
+            "query_string": b"",
+            "root_path": "",
+            "headers": [],
+            **more,
+        }
+        await self.door(scope, receive, send)
+        self.ended_at_s = self.time.now - began_s
+        return answered
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How many requests ended how."""
+        engine = self.door._engine
+        engine.tally.absorb()
+        counts = engine.tally.requests["signals", "pro"].outcomes
+        return {outcome: count for outcome, count in counts.items() if count}
+
+    @property
+    def actions(self) -> dict[str, int]:
+        """How often what was decided, after a second thought."""
+        counts: dict[str, int] = {}
+        for (_, _, _, action, _), count in self.door._engine.tally.decisions.items():
+            counts[action.value] = counts.get(action.value, 0) + count
+        return counts
+
+    def check(self) -> None:
+        """Make sure that nothing failed and nobody is left in flight."""
+        engine = self.door._engine
+        assert engine.tally.faults == {}
+        assert engine._traffic.now == 0
+
+
+def taking(seconds: float, **headers: str) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint that takes so many seconds."""
+
+    async def endpoint(_: Request) -> Response:
+        await asyncio.sleep(seconds)
+        return PlainTextResponse("full", headers=headers)
+
+    return endpoint
+
+
+def test_a_full_answer_in_time_is_left_alone() -> None:
+    """Nothing is added to it, and it counts as met."""
+    play = Play(taking(0.01))
+
+    answered = play.ask()
+
+    assert (answered.body, answered.kind) == (b"full", None)
+    assert answered.complete
+    assert play.outcomes == {"met": 1}
+    play.check()
+
+
+def test_the_clock_answers_before_the_promise_is_broken() -> None:
+    """The client has the static answer in time, and the application runs on to its end."""
+    play = Play(taking(0.5))
+
+    answered = play.ask()
+
+    assert (answered.body, answered.kind) == (b"static", "static")
+    assert answered.complete
+    assert answered.at_s[-1] <= LIMIT_S
+    assert play.ended_at_s == pytest.approx(0.5)
+    assert play.outcomes == {"degraded": 1}
+    play.check()
+
+
+def test_what_the_application_still_finds_out_refreshes_the_cache() -> None:
+    """The late full answer is the next client's cached one."""
+    play = Play(taking(0.5, **{"cache-control": "max-age=1"}))
+
+    bodies = [(answered.kind, answered.body) for answered in (play.ask(), play.ask())]
+
+    assert bodies == [("static", b"static"), ("cached", b"full")]
+    play.check()
+
+
+def test_a_hopeless_route_is_answered_at_once_and_probed() -> None:
+    """Once the forecast knows, nobody waits for the clock; a few requests still run behind."""
+    play = Play(taking(0.5))
+    for _ in range(5):
+        play.ask()
+
+    answers = [play.ask() for _ in range(50)]
+
+    assert all(answered.kind == "cached" and answered.complete for answered in answers)
+    at_once = [answered for answered in answers if answered.at_s[-1] == 0]
+    assert len(at_once) > 40
+    assert play.actions["answer"] > 30
+    play.check()
+
+
+def test_a_route_that_has_healed_is_answered_in_full_again() -> None:
+    """Probes find out; nothing else could."""
+    seconds = [0.5]
+
+    async def endpoint(_: Request) -> Response:
+        await asyncio.sleep(seconds[0])
+        return PlainTextResponse("full")
+
+    play = Play(endpoint)
+    for _ in range(30):
+        play.ask()
+    seconds[0] = 0.01
+    answers = []
+    for _ in range(75):
+        play.time.now += 0.1
+        answers.append(play.ask())
+
+    assert [answered.kind for answered in answers[-10:]] == [None] * 10
+    play.check()
+
+
+def test_shadow_changes_nothing_and_counts_what_it_would_have_done() -> None:
+    """The clients wait for their full answers; the decisions are there to be read."""
+    play = Play(taking(0.5), mode=Mode.SHADOW)
+
+    answers = [play.ask() for _ in range(10)]
+
+    assert all(answered.kind is None and answered.body == b"full" for answered in answers)
+    assert play.actions[Action.ANSWER.value] > 3
+    assert play.outcomes == {"breached": 10}
+    play.check()
+
+
+def test_a_tier_that_only_observes_is_not_decided_on() -> None:
+    """The mode of a tier stands in place of the policy's."""
+    play = Play(taking(0.5), mode=Mode.OBSERVE)
+
+    assert play.ask().kind is None
+    assert play.actions == {}
+    play.check()
+
+
+def test_a_begun_response_is_never_taken_over() -> None:
+    """The first byte was the application's, so is the last, however late."""
+
+    async def endpoint(_: Request) -> Response:
+        async def parts() -> Any:
+            yield b"one "
+            await asyncio.sleep(0.5)
+            yield b"two"
+
+        return StreamingResponse(parts())
+
+    play = Play(endpoint)
+
+    answered = play.ask()
+
+    assert (answered.body, answered.kind) == (b"one two", None)
+    assert answered.complete
+    play.check()
+
+
+def test_a_stream_behind_an_answer_runs_to_its_end() -> None:
+    """It is not told that its client has gone, for the client has been served."""
+    ended = []
+
+    async def endpoint(_: Request) -> Response:
+        async def parts() -> Any:
+            await asyncio.sleep(0.3)
+            yield b"one "
+            await asyncio.sleep(0.3)
+            yield b"two"
+            ended.append(True)
+
+        await asyncio.sleep(0.2)
+        return StreamingResponse(parts())
+
+    play = Play(endpoint)
+
+    answered = play.ask()
+
+    assert answered.kind == "static"
+    assert ended == [True]
+    play.check()
+
+
+def test_an_error_behind_an_answer_is_the_applications_own() -> None:
+    """It reaches the server's log, and counts; the client knows nothing of it."""
+
+    async def endpoint(_: Request) -> Response:
+        await asyncio.sleep(0.3)
+        raise ValueError
+
+    play = Play(endpoint)
+    answered = Answered()
+
+    async def ask() -> None:
+        nonlocal answered
+        with pytest.raises(ValueError):  # noqa: PT011 - the application's
+            await play.asking()
+
+    play.time.run(ask())
+    assert play.outcomes == {"degraded": 1}
+    assert play.door._engine.tally.requests["signals", "pro"].errors == 1
+    play.check()
+
+
+def test_a_route_without_answers_runs_on() -> None:
+    """There is nothing to send, so the full answer comes late."""
+    play = Play(taking(0.5), replace(SIGNALS, answers=(), cache=None, static=None))
+
+    assert [play.ask().kind for _ in range(8)] == [None] * 8
+    assert play.outcomes == {"breached": 8}
+    play.check()
+
+
+def test_the_applications_own_fallback_has_the_scope_and_a_budget() -> None:
+    """A cheap one is sent; one that takes too long is passed over."""
+
+    async def cheap(scope: Any) -> dict[str, str]:
+        return {"path": scope["path"]}
+
+    async def dear(_: Any) -> str:
+        await asyncio.sleep(0.2)
+        return "dear"
+
+    route = replace(SIGNALS, answers=("fallback", "static"))
+    for fallback, expected in ((cheap, b'{"path":"/signals"}'), (dear, b"static")):
+        play = Play(taking(0.5), route, fallbacks={"signals": fallback})
+        answered = play.ask()
+        assert answered.body.replace(b" ", b"") == expected
+        assert answered.at_s[-1] <= LIMIT_S
+        play.check()
+
+
+def test_a_fallback_that_fails_is_counted_and_the_next_answer_is_sent() -> None:
+    """Its error reaches nobody."""
+
+    async def broken(_: Any) -> str:
+        raise KeyError
+
+    play = Play(
+        taking(0.5), replace(SIGNALS, answers=("fallback", "reject")), fallbacks={"signals": broken}
+    )
+
+    answered = play.ask()
+
+    assert answered.messages[0]["status"] in {503, 504}
+    assert play.outcomes == {"rejected": 1}
+    assert play.door._engine.tally.faults == {"answer": 1}
+
+
+def test_degrade_leaves_the_application_for_a_smaller_answer() -> None:
+    """Through code that catches exceptions, and through task groups."""
+
+    async def endpoint(_: Request) -> Response:
+        async def inner() -> None:
+            try:
+                budget.degrade("no_model")
+            except Exception:  # noqa: BLE001 - it is none
+                pytest.fail("caught")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(inner())
+        return PlainTextResponse("full")
+
+    play = Play(endpoint)
+
+    assert play.ask().kind == "static"
+    assert play.outcomes == {"degraded": 1}
+    play.check()
+
+
+def test_degrade_changes_nothing_where_nothing_acts() -> None:
+    """In shadow, outside a request, and once the response has begun."""
+
+    async def endpoint(_: Request) -> Response:
+        budget.degrade("no_model")
+        return PlainTextResponse("full")
+
+    budget.degrade("outside")
+    play = Play(endpoint, mode=Mode.SHADOW)
+
+    assert play.ask().kind is None
+    play.check()
+
+
+def test_a_stage_with_a_fallback_is_left_out_when_it_will_not_fit() -> None:
+    """The forecast has seen what it does to the rest; the function is not called."""
+    calls: list[str] = []
+
+    def last_score() -> str:
+        calls.append("fallback")
+        return "last"
+
+    @budget.stage("ml", fallback=last_score)
+    async def score() -> str:
+        calls.append("ml")
+        await asyncio.sleep(0.3)
+        return "new"
+
+    async def endpoint(_: Request) -> Response:
+        await asyncio.sleep(0.005)
+        return PlainTextResponse(await score())
+
+    play = Play(endpoint, replace(SIGNALS, answers=(), cache=None, static=None))
+    answers = [play.ask() for _ in range(20)]
+
+    assert calls[:3] == ["ml", "ml", "ml"]
+    assert calls.count("fallback") > 10
+    assert answers[-1].body in {b"last", b"new"}
+    play.check()
+
+
+def test_affords_takes_the_same_decision() -> None:
+    """Outside a request everything is afforded."""
+    asked: list[bool] = []
+
+    async def endpoint(_: Request) -> Response:
+        asked.append(budget.affords("ml"))
+        if asked[-1]:
+            await asyncio.sleep(0.3)
+        return PlainTextResponse("full")
+
+    play = Play(endpoint, replace(SIGNALS, answers=(), cache=None, static=None))
+    for _ in range(20):
+        play.ask()
+
+    assert budget.affords("ml")
+    assert asked[:3] == [True] * 3
+    assert asked.count(False) > 10
+    play.check()
+
+
+def test_the_share_of_smaller_answers_is_held() -> None:
+    """When it is used up, requests run, in time or not."""
+    route = replace(SIGNALS, objectives=Objectives(degraded=0.1))
+    play = Play(taking(0.5), route)
+    for _ in range(60):
+        play.ask()
+
+    outcomes = play.outcomes
+    assert outcomes["degraded"] <= 7
+    assert outcomes["breached"] >= 53
+    play.check()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.01, 0.0965, 0.097, 0.0975, 0.1, 0.2]), st.booleans()),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_nothing_is_ever_sent_twice(requests: list[tuple[float, bool]]) -> None:
+    """Whatever the application's and the clock's turns are, the client has one whole response."""
+    seconds = [0.0]
+
+    async def endpoint(request: Request) -> Response:
+        await asyncio.sleep(seconds[0])
+        if request.method == "POST":
+
+            async def parts() -> Any:
+                yield b"fu"
+                await asyncio.sleep(0.001)
+                yield b"ll"
+
+            return StreamingResponse(parts())
+        return PlainTextResponse("full")
+
+    play = Play(endpoint)
+    for took_s, streams in requests:
+        seconds[0] = took_s
+        answered = play.ask("POST" if streams else "GET")
+        assert answered.complete
+        assert answered.body in {b"full", b"static"}
+    assert sum(play.outcomes.values()) == len(requests)
+    play.check()
