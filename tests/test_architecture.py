@@ -23,6 +23,7 @@ ROWS = (
     "names",
     "units",
     "_core.policy",
+    "_core.late",
     "_core.routes",
     "_core.record",
     "_core.decorate",
@@ -51,6 +52,7 @@ ROWS = (
     "policyfile",
     "telemetry",
     "answers",
+    "limits",
     "runtime",
     "jobs",
     "handle",
@@ -158,6 +160,7 @@ def rooms_that_look_up(sources: Sources) -> list[str]:
             "policyfile",
             "telemetry",
             "answers",
+            "limits",
             "asgi",
             "wsgi",
         }):

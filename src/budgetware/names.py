@@ -23,6 +23,8 @@ STAGE_DURATION: Final = "budgetware.stage.duration"
 STAGE_BUDGET_LIMIT: Final = "budgetware.stage.budget.limit"
 VIOLATIONS: Final = "budgetware.violations"
 INTERNAL_ERRORS: Final = "budgetware.internal.errors"
+DECISIONS: Final = "budgetware.decisions"
+DEGRADED: Final = "budgetware.degraded"
 
 # Attributes.
 ROUTE: Final = "budgetware.route"
@@ -33,6 +35,10 @@ OUTCOME: Final = "budgetware.outcome"
 LEVEL: Final = "budgetware.level"
 VIOLATION_SCOPE: Final = "budgetware.violation.scope"
 INTERNAL_STEP: Final = "budgetware.internal.step"
+MODE: Final = "budgetware.mode"
+ACTION: Final = "budgetware.action"
+REASON: Final = "budgetware.reason"
+ANSWER: Final = "budgetware.answer"
 ERROR_TYPE: Final = "error.type"
 SPAN_LIMIT: Final = "budgetware.budget.limit"
 SPAN_ELAPSED: Final = "budgetware.budget.elapsed"
@@ -46,6 +52,7 @@ SCOPE_STAGE: Final = "stage"
 # Log events.
 EVENT_EXCEEDED: Final = "budget_exceeded"
 EVENT_WARNING: Final = "budget_warning"
+EVENT_DEGRADED: Final = "budget_degraded"
 EVENT_INTERNAL_ERROR: Final = "budgetware_internal_error"
 EVENT_NO_POLICY: Final = "budgetware_no_policy"
 EVENT_POLICY_RELOADED: Final = "budgetware_policy_reloaded"
@@ -54,6 +61,10 @@ EVENT_POLICY_REJECTED: Final = "budgetware_policy_rejected"
 # Where a service says what it knows about the caller.
 TIER_KEY: Final = "budgetware.tier"
 """Key in the ASGI ``scope["state"]`` and in the WSGI environ that names the caller's tier."""
+
+# Settings.
+MODE_VARIABLE: Final = "BUDGETWARE_MODE"
+"""The environment variable that holds every mode back: ``observe`` switches all decisions off."""
 
 # Headers.
 SERVER_TIMING: Final = "Server-Timing"

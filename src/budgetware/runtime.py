@@ -7,8 +7,9 @@ import inspect
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict
 from budgetware import names
 from budgetware._core.current import current_budget
 from budgetware._core.engine import B, Engine, Observing
-from budgetware._core.policy import Policy
+from budgetware._core.policy import Mode, Policy
 from budgetware._core.record import Observer
 from budgetware.errors import PolicyError
 from budgetware.telemetry import Telemetry
@@ -116,6 +117,7 @@ class Runtime:
     _witnesses: ClassVar[tuple[Observing, ...]] = ()
 
     def __init__(self, policy: Policy, options: Options, *, leads: bool = False) -> None:
+        policy = held_back(policy, os.environ)
         self.telemetry = telemetry = Telemetry(
             meter_provider=options.get("meter_provider"),
             tracer_provider=options.get("tracer_provider"),
@@ -241,16 +243,33 @@ class Runtime:
         return watch
 
     def _adopt(self, policy: Policy) -> None:
-        self.engine.adopt(policy)
+        self.engine.adopt(held_back(policy, os.environ))
         self.telemetry.say(names.EVENT_POLICY_RELOADED, policy=policy.digest, file=policy.source)
 
     def _reject(self, error: PolicyError) -> None:
         self.telemetry.say(names.EVENT_POLICY_REJECTED, "error", error=str(error))
 
 
+def held_back(policy: Policy, environment: Mapping[str, str]) -> Policy:
+    """Return *policy* with no mode going further than ``BUDGETWARE_MODE`` in *environment* says.
+
+    Raises:
+        ValueError: The variable names no mode.
+
+    """
+    word = environment.get(names.MODE_VARIABLE)
+    if not word:
+        return policy
+    try:
+        return replace(policy, most=Mode(word))
+    except ValueError:
+        words = ", ".join(Mode)
+        raise ValueError(f"{names.MODE_VARIABLE} must be one of {words}, not {word!r}") from None
+
+
 def _announce(runtime: Runtime) -> None:
     # While no lock of ours is held: it goes through the application's logger.
-    if runtime.engine.policy == Policy():
+    if replace(runtime.engine.policy, most=Mode.ENFORCE) == Policy():
         runtime.telemetry.no_policy()
 
 

@@ -35,6 +35,11 @@ class RedisServer:
         """Its address."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def socket_url(self) -> str:
+        """Its address on this machine's file system."""
+        return f"unix://{self._folder}/socket"
+
     def client(self) -> redis.Redis:
         """Return an ordinary client; close it."""
         return redis.Redis(port=self.port)
@@ -45,6 +50,7 @@ class RedisServer:
             [
                 self._program,
                 *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
+                *("--unixsocket", f"{self._folder}/socket"),
                 *("--appendonly", "no", "--dir", self._folder, "--loglevel", "warning"),
             ],
             stdout=subprocess.DEVNULL,

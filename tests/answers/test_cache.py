@@ -184,6 +184,14 @@ def test_a_long_body_is_not_even_begun() -> None:
     assert _keep(cache, get(), full(), bytes(10), 0.0)
 
 
+def test_what_varies_by_credentials_needs_an_identity() -> None:
+    """A response that depends on cookies or authorization is not kept for callers without one."""
+    cache = ResponseCache()
+    for field in (b"Cookie", b"accept, AUTHORIZATION"):
+        assert cache.draft(get(), POLICY, full((b"vary", field))) is None
+        assert cache.draft(get(identity="ann"), POLICY, full((b"vary", field))) is not None
+
+
 def test_what_a_response_varies_on_is_learned_per_route() -> None:
     """The second language is another entry, and a field too many is not kept."""
     cache = ResponseCache()

@@ -40,6 +40,7 @@ def test_every_difference_makes_another_key() -> None:
         replace(plain, headers=()),
         get(b"/a/b?c=d", (b"X-Forwarded-Host", b"evil.example")),
         get(b"/a/b?c=d", (b"x-rewrite-url", b"/admin")),
+        replace(plain, target=b"/a/b?c=d4:host=11:api.example", headers=()),
     ]
 
     keys = {key_of(request, POLICY, ()) for request in (plain, *different)}

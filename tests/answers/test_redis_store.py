@@ -372,6 +372,19 @@ def test_nobody_listening_is_a_miss() -> None:
     store.close()
 
 
+def test_a_socket_in_the_file_system_is_an_address_too(server: RedisServer) -> None:
+    """Threads and tasks share entries there as they do over the network."""
+    store = RedisStore(server.socket_url, operation_s=PATIENT_S)
+    _put(store)
+    assert store.get(KEY, 0.0, PATIENT_S) is not None
+    store.close()
+
+    async def work(other: AsyncRedisStore) -> None:
+        assert await other.get(KEY, 0.0, PATIENT_S) is not None
+
+    asyncio.run(_with_store(server.socket_url, work))
+
+
 def test_an_address_cannot_loosen_the_bounds(server: RedisServer) -> None:
     """Time-outs, retries and texts asked for in the address are not taken over."""
     store = RedisStore(
@@ -388,7 +401,7 @@ def test_an_address_cannot_loosen_the_bounds(server: RedisServer) -> None:
 
 def test_only_what_fits_is_written() -> None:
     """Too long, too many lines or over already: no entry."""
-    terms = RedisTerms("redis://x", "p", b"", 0.02, 10)
+    terms = RedisTerms("p", b"", 0.02, 10)
 
     assert terms.entry(KEY, stored(), 0.0) is not None
     assert terms.entry(KEY, stored(bytes(terms.most_bytes)), 0.0) is None

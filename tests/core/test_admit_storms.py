@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import heapq
 import random
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -126,6 +128,16 @@ def test_a_million_operations_leave_nothing_behind() -> None:
     assert set(admission.load().values()) == {(0, 0)}
 
 
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Let threads take turns a thousand times as often as usual, so that races happen."""
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(usual_s)
+
+
+@pytest.mark.usefixtures("restless")
 def test_thirty_two_threads_lose_nothing() -> None:
     """Waits, races of giving up with being admitted, and shared slots end with all slots free."""
     admission = Admission(4, SHARES, ORDER)

@@ -91,7 +91,9 @@ def test_a_good_one_makes_the_next_due_at_once() -> None:
 def test_nobody_probes_what_others_are_trying_anyway() -> None:
     """As long as full requests pass the point, no probe is due."""
     probes = steady()
+    assert not probes.due("db", 0.0, 0.05)
     assert probes.take("db", 0.0, inf, behind=True) is not None
+    probes.proved("db")
 
     assert not probes.due("db", 5.0, 0.05)
     assert probes.due("db", 5.0, 0.1)

@@ -139,7 +139,7 @@ class Cell:
         share = (sum(heap[:index]) + (place - index) * heap[index]) / heap[BINS]
         return share if share < 1.0 else 1.0  # noqa: FURB136 - a call costs as much as the rest
 
-    def learn(  # noqa: C901 - written out, since every call costs
+    def learn(  # noqa: C901, PLR0912 - written out, every call costs
         self, time_log: float, load_log: float, size_log: float | None, now_s: float
     ) -> None:
         """Take in one duration, seen at *now_s*, and the load and size it started with."""
@@ -156,7 +156,11 @@ class Cell:
             if size_mean is None:
                 self._size_mean = size_mean = size_log
             # The client states the size: one request must not move what others are told.
-            size_apart = min(max(size_log - size_mean, -_FARTHEST), _FARTHEST)
+            size_apart = size_log - size_mean
+            if size_apart > _FARTHEST:
+                size_apart = _FARTHEST
+            elif size_apart < -_FARTHEST:
+                size_apart = -_FARTHEST
         error = time_log - level - self._load_slope * load_apart - self._size_slope * size_apart
         index = int((error - _LOWEST) * _PER_UNIT)
         if index < 0:

@@ -69,7 +69,8 @@ class Engine:
         policy: What is promised; ``Policy()`` only measures.
         clock: Monotonic seconds.
         observers: Told of every request they want, one by one.
-        alarms: Told of every request in which something went over a rung of the ladder.
+        alarms: Told of every request in which something went over a rung of the ladder, or that
+            was answered with something smaller.
         on_fault: Told of budgetware's own failures: the step, the error, how many so far.
         random: Returns numbers in [0, 1).
 
@@ -157,6 +158,15 @@ class Engine:
         clock = budget.clock = self.clock
         budget.start = clock()
         return budget
+
+    def lane(self, method: str, path: str, tier: str | None, root: str | None) -> Lane:
+        """Return the lane that a request would begin in."""
+        desk = self._desk
+        try:
+            lanes = desk.literal[path][method]
+        except KeyError:
+            lanes = desk.match(method, path, root)
+        return lanes[None] if tier is None else lanes.get(tier) or lanes[None]
 
     def begin_job(self, name: str, tier: str | None = None) -> Budget:
         """Open the budget of the job or route called *name*."""
@@ -259,6 +269,7 @@ class Engine:
             if hasattr(budget, "waited_s"):
                 sent.waited_s = budget.waited_s
             record = account(sent, sent, answer=answer, reason=reason)
+            self.tally.answered(lane.plan, answer, reason)
             if record.outcome in _SMALLER:
                 lane.answer(record.elapsed_s, record.outcome)
             else:
@@ -340,6 +351,8 @@ class Engine:
     def _tell(self, record: RequestRecord, lane: Lane, listeners: list[Observer]) -> None:
         if record.level is not None or record.violations:
             lane.violate(record)
+            listeners.extend(self._alarms)
+        elif record.answer is not None:
             listeners.extend(self._alarms)
         self._inform(listeners, record)
 

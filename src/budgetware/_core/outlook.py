@@ -36,6 +36,9 @@ PRIOR_SHARE: Final = 0.6
 MOST_WAITING: Final = 1024
 """Paths that wait to be learned while another thread is learning; older ones are dropped."""
 
+MOST_AT_ONCE: Final = 64
+"""Paths one thread learns from in one go: it has a request of its own to be done with."""
+
 _LONGEST_S: Final = 1e6
 
 
@@ -194,7 +197,7 @@ class RouteForecast:
         # of the very thread that is learning, so nobody ever waits here.
         if self._lock.acquire(blocking=False):
             try:
-                for _ in range(MOST_WAITING):
+                for _ in range(MOST_AT_ONCE):
                     if not waiting:
                         break
                     self._learn(*waiting.popleft())
@@ -337,7 +340,9 @@ def _key(point: str | None, nth: int) -> Key:
 
 def _log(size: float) -> float:
     # The client may have stated it.
-    return log(min(size, 1e15)) if size > _SMALLEST else log(_SMALLEST)
+    if _SMALLEST < size < _LARGEST:
+        return log(size)
+    return log(_LARGEST if size >= _LARGEST else _SMALLEST)
 
 
 def _safe_log(seconds: float) -> float:
@@ -345,6 +350,7 @@ def _safe_log(seconds: float) -> float:
 
 
 _SMALLEST: Final = 1e-3
+_LARGEST: Final = 1e15
 _SHORTEST_LOG: Final = log(SHORTEST_S)
 
 

@@ -156,8 +156,10 @@ class Probes:
         """
         timer = self._timers.get(point)
         if timer is None:
-            return len(self._timers) < MOST_TIMERS
-        return timer.urgent or (now_s >= timer.next_s and quiet_s >= timer.interval_s)
+            return quiet_s >= BEHIND_S[0] and len(self._timers) < MOST_TIMERS
+        if timer.urgent:
+            return True
+        return now_s >= timer.next_s and quiet_s >= max(timer.interval_s, BEHIND_S[0])
 
     def take(self, point: Point, now_s: float, quiet_s: float, *, behind: bool) -> Permit | None:
         """Return a permit for one probe at *point* if one is due and affordable.

@@ -220,6 +220,7 @@ class Tally:
         self.stages: dict[tuple[str, str], StageSeries] = {}
         self.faults: dict[str, int] = {}
         self.decisions: dict[Choice, int] = {}
+        self.degraded: dict[tuple[str, str | None, str, str], int] = {}
         self._undeclared: set[str] = set()
         self._intakes: list[Intake] = []
         self._orphans = False
@@ -292,6 +293,14 @@ class Tally:
         with self.lock:
             if choice in self.decisions or len(self.decisions) < MOST_SERIES:
                 self.decisions[choice] = self.decisions.get(choice, 0) + 1
+
+    def answered(self, plan: Plan, answer: str, reason: str) -> None:
+        """Count a request that was answered with *answer* for *reason*."""
+        with self.lock:
+            key = (plan.route, plan.tier, answer, reason)
+            if key not in self.degraded and len(self.degraded) >= MOST_SERIES:
+                key = (OTHER, None, answer, OTHER)
+            self.degraded[key] = self.degraded.get(key, 0) + 1
 
     def absorb(self) -> None:
         """Sort everything pending into the buckets."""

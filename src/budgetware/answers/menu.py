@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from budgetware._core.policy import CachePolicy, Plan
 from budgetware.answers.answer import Answer
-from budgetware.answers.cache import AsyncResponseCache
+from budgetware.answers.cache import AsyncResponseCache, ResponseCache
 from budgetware.answers.cached import cached_answer
 from budgetware.answers.facts import RequestFacts
 from budgetware.answers.fallback import fallback_answer
@@ -35,25 +35,76 @@ Fallback = Callable[[Any], object]
 Fault = Callable[[str, Exception], None]
 
 
-class Menu:
-    """The answers of one route for one tier.
+class _Card:
+    """What both menus know: everything but how to wait.
 
     Args:
         plan: What the file says.
-        cache: Full responses of before.
         fallback: The application's own cheap answer to this route's requests, if it has one.
         random: Returns numbers in [0, 1).
         fault: Hears of what went wrong in making an answer.
         shared_s: Seconds the cache's shared store may take; 0 without one.
 
     Attributes:
-        cache: Full responses of before.
-        keeps: What the file says of keeping them, ``None`` for not at all.
+        keeps: What the file says of keeping full responses, ``None`` for not at all.
         cost_s: Seconds the smaller answer takes at worst.
 
     """
 
     def __init__(
+        self,
+        plan: Plan,
+        fallback: Fallback | None,
+        random: Callable[[], float],
+        fault: Fault,
+        shared_s: float,
+    ) -> None:
+        self.keeps: CachePolicy | None = plan.cache if "cached" in plan.answers else None
+        self._fallback = fallback
+        self._fallback_s = min(MOST_FALLBACK_S, FALLBACK_SHARE * plan.limit_s)
+        self._random = random
+        self._fault = fault
+        self._shared_s = shared_s
+        self._static = None if plan.static is None else static_answer(plan.static)
+        missing = {
+            "fallback": fallback is None,
+            "static": self._static is None,
+            "cached": self.keeps is None,
+        }
+        self._names = tuple(name for name in plan.answers if not missing.get(name))
+        self.cost_s = ANSWER_S
+        if "cached" in self._names:
+            self.cost_s += shared_s
+        if "fallback" in self._names:
+            self.cost_s += self._fallback_s
+
+    @property
+    def answers(self) -> bool:
+        """Whether there is anything to answer with."""
+        return bool(self._names)
+
+    def refusal(self, remaining_s: float) -> Answer:
+        """Return an honest no: 504 once the time is over, 503 before."""
+        if remaining_s <= 0:
+            return rejection(Rejection.DEADLINE_SPENT, RETRY_AFTER_S, self._random)
+        return rejection(Rejection.OVERLOADED, RETRY_AFTER_S, self._random)
+
+    def _ready(self, name: str, remaining_s: float) -> Answer | None:
+        return self.refusal(remaining_s) if name == "reject" else self._static
+
+    def _wait_s(self, remaining_s: float) -> float:
+        return max(0.0, min(remaining_s, self._shared_s))
+
+
+class Menu(_Card):
+    """The answers of one route for one tier, for tasks.
+
+    Attributes:
+        cache: Full responses of before.
+
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is made of
         self,
         plan: Plan,
         cache: AsyncResponseCache,
@@ -62,31 +113,8 @@ class Menu:
         fault: Fault,
         shared_s: float = 0.0,
     ) -> None:
+        super().__init__(plan, fallback, random, fault, shared_s)
         self.cache = cache
-        self.keeps: CachePolicy | None = plan.cache if "cached" in plan.answers else None
-        self._fallback = fallback
-        self._fallback_s = min(MOST_FALLBACK_S, FALLBACK_SHARE * plan.limit_s)
-        self._random = random
-        self._fault = fault
-        self._static = None if plan.static is None else static_answer(plan.static)
-        self._makers = [
-            maker
-            for name, maker in ((name, getattr(self, f"_{name}_answer")) for name in plan.answers)
-            if not (name == "fallback" and fallback is None)
-            and not (name == "static" and self._static is None)
-            and not (name == "cached" and self.keeps is None)
-        ]
-        self._shared_s = shared_s
-        self.cost_s = ANSWER_S
-        if self.keeps is not None:
-            self.cost_s += shared_s
-        if fallback is not None and "fallback" in plan.answers:
-            self.cost_s += self._fallback_s
-
-    @property
-    def answers(self) -> bool:
-        """Whether there is anything to answer with."""
-        return bool(self._makers)
 
     async def choose(
         self, asked: RequestFacts, request: object, remaining_s: float, now_s: float, reason: str
@@ -101,9 +129,16 @@ class Menu:
             reason: Why there is no full response.
 
         """
-        for make in self._makers:
+        for name in self._names:
             try:
-                answer: Answer | None = await make(asked, request, remaining_s, now_s, reason)
+                if name == "cached" and self.keeps is not None:
+                    wait_s = self._wait_s(remaining_s)
+                    found = await self.cache.look_up(asked, self.keeps, now_s, wait_s)
+                    answer = None if found is None else cached_answer(found, reason)
+                elif name == "fallback":
+                    answer = await self._fallen_back(request)
+                else:
+                    answer = self._ready(name, remaining_s)
             except Exception as error:  # noqa: BLE001 - the next one may do
                 self._fault("answer", error)
                 continue
@@ -111,39 +146,55 @@ class Menu:
                 return answer
         return None
 
-    def refusal(self, remaining_s: float) -> Answer:
-        """Return an honest no: 504 once the time is over, 503 before."""
-        if remaining_s <= 0:
-            return rejection(Rejection.DEADLINE_SPENT, RETRY_AFTER_S, self._random)
-        return rejection(Rejection.OVERLOADED, RETRY_AFTER_S, self._random)
-
-    async def _cached_answer(
-        self, asked: RequestFacts, _: object, remaining_s: float, now_s: float, reason: str
-    ) -> Answer | None:
-        keeps = self.keeps
-        if keeps is None:
-            return None
-        wait_s = max(0.0, min(remaining_s, self._shared_s))
-        found = await self.cache.look_up(asked, keeps, now_s, wait_s)
-        return None if found is None else cached_answer(found, reason)
-
-    async def _fallback_answer(
-        self, asked: RequestFacts, request: object, *_: object
-    ) -> Answer | None:
+    async def _fallen_back(self, request: object) -> Answer | None:
         import anyio  # noqa: PLC0415 - for routes that have a fallback
 
         made: list[object] = []
         with anyio.move_on_after(self._fallback_s if self._fallback_s < inf else None):
             made.append(await _called(self._fallback, request))
-        return fallback_answer(made[0]).to(asked.method) if made else None
+        return fallback_answer(made[0]) if made else None
 
-    async def _static_answer(self, *_: object) -> Answer | None:
-        return self._static
 
-    async def _reject_answer(
-        self, _: RequestFacts, __: object, remaining_s: float, *___: object
-    ) -> Answer:
-        return self.refusal(remaining_s)
+class ThreadMenu(_Card):
+    """The answers of one route for one tier, for threads.
+
+    Attributes:
+        cache: Full responses of before.
+
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is made of
+        self,
+        plan: Plan,
+        cache: ResponseCache,
+        fallback: Fallback | None,
+        random: Callable[[], float],
+        fault: Fault,
+        shared_s: float = 0.0,
+    ) -> None:
+        super().__init__(plan, fallback, random, fault, shared_s)
+        self.cache = cache
+
+    def choose(
+        self, asked: RequestFacts, request: object, remaining_s: float, now_s: float, reason: str
+    ) -> Answer | None:
+        """Return the first answer to be had; see ``Menu``. A fallback takes the time it takes."""
+        for name in self._names:
+            try:
+                if name == "cached" and self.keeps is not None:
+                    wait_s = self._wait_s(remaining_s)
+                    found = self.cache.look_up(asked, self.keeps, now_s, wait_s)
+                    answer = None if found is None else cached_answer(found, reason)
+                elif name == "fallback" and self._fallback is not None:
+                    answer = fallback_answer(self._fallback(request))
+                else:
+                    answer = self._ready(name, remaining_s)
+            except Exception as error:  # noqa: BLE001 - the next one may do
+                self._fault("answer", error)
+                continue
+            if answer is not None:
+                return answer
+        return None
 
 
 async def _called(fallback: Any, request: object) -> object:

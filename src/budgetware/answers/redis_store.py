@@ -60,15 +60,14 @@ class RedisStore:
         try:
             import redis  # noqa: PLC0415 - an extra
             from redis.backoff import NoBackoff  # noqa: PLC0415
+            from redis.connection import parse_url  # noqa: PLC0415
             from redis.retry import Retry  # noqa: PLC0415
         except ImportError:
             raise MissingExtra("redis", "redis") from None
-        self._terms = RedisTerms(url, prefix, secret, operation_s, most_body_bytes)
-        self._client: redis.Redis = redis.Redis.from_url(
-            url,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._terms.bind(self._client.connection_pool)
+        self._terms = RedisTerms(prefix, secret, operation_s, most_body_bytes)
+        options = self._terms.options(parse_url(url))  # type: ignore[no-untyped-call]
+        pool = redis.ConnectionPool(**options, retry=Retry(NoBackoff(), 0))
+        self._client: redis.Redis = redis.Redis.from_pool(pool)
         self._errands = Errands("budgetware-redis", THREADS, MOST_AT_ONCE)
 
     @property
@@ -168,11 +167,11 @@ class AsyncRedisStore:
         most_body_bytes: int = MOST_BODY_BYTES,
     ) -> None:
         try:
-            import redis.asyncio  # noqa: PLC0415 - an extra
+            from redis.asyncio.connection import parse_url  # noqa: PLC0415 - an extra
         except ImportError:
             raise MissingExtra("redis", "redis") from None
-        self._terms = RedisTerms(url, prefix, secret, operation_s, most_body_bytes)
-        redis.asyncio.ConnectionPool.from_url(url)  # says now what is wrong with it
+        self._terms = RedisTerms(prefix, secret, operation_s, most_body_bytes)
+        self._address = parse_url(url)
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, redis.asyncio.Redis]
         self._clients = weakref.WeakKeyDictionary()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -249,11 +248,9 @@ class AsyncRedisStore:
             from redis.asyncio.retry import Retry  # noqa: PLC0415
             from redis.backoff import NoBackoff  # noqa: PLC0415
 
-            client = redis.asyncio.Redis.from_url(
-                self._terms.url,
-                retry=Retry(NoBackoff(), 0),
-            )
-            self._terms.bind(client.connection_pool)
+            options = self._terms.options(self._address)
+            pool = redis.asyncio.ConnectionPool(**options, retry=Retry(NoBackoff(), 0))
+            client = redis.asyncio.Redis.from_pool(pool)
             self._clients[loop] = client
         return client
 

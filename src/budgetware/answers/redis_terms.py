@@ -6,6 +6,7 @@ it still lives. The server's own countdown tells its age, so no clocks of hosts 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from budgetware.answers.circuit import Circuit
@@ -24,7 +25,6 @@ class RedisTerms:
     """What both stores agree on: names, sizes, bounds and what bytes mean.
 
     Attributes:
-        url: Where the server is.
         operation_s: The longest wait for one operation.
         most_bytes: The longest entry.
         circuit: Whether the server is being asked.
@@ -33,7 +33,6 @@ class RedisTerms:
 
     def __init__(
         self,
-        url: str,
         prefix: str,
         secret: bytes,
         operation_s: float,
@@ -43,7 +42,6 @@ class RedisTerms:
             raise ValueError("operation_s is more than 0 and at most 1 second")
         if len(secret) > SECRET_BYTES:
             raise ValueError(f"the secret is longer than {SECRET_BYTES} bytes")
-        self.url = url
         self.operation_s = operation_s
         self.most_bytes = most_body_bytes + HEADER_BYTES
         self.circuit = Circuit()
@@ -54,9 +52,10 @@ class RedisTerms:
         """Return the name of *key* in the server."""
         return self._prefix + key.hex().encode("ascii")
 
-    def options(self) -> dict[str, Any]:
-        """Return what a connection is made with: no retries, and nothing said on connecting."""
-        return {
+    def options(self, address: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a pool is made with: nothing in *address* loosens a bound."""
+        return dict(address) | {
+            "max_connections": MOST_AT_ONCE + 1,
             "socket_timeout": self.operation_s,
             "socket_connect_timeout": self.operation_s,
             "protocol": 2,
@@ -64,11 +63,6 @@ class RedisTerms:
             "health_check_interval": 0,
             "decode_responses": False,
         }
-
-    def bind(self, pool: Any) -> None:
-        """Make *pool* keep to these terms, whatever the address says after its ``?``."""
-        pool.connection_kwargs.update(self.options())
-        pool.max_connections = MOST_AT_ONCE + 1
 
     def ask(self, pipeline: Any, name: bytes) -> Any:
         """Put the question for an entry on *pipeline*: bounded bytes, and its countdown."""

@@ -53,7 +53,12 @@ class Events:
         self._failed = failed
 
     def violations(self, record: RequestRecord) -> None:
-        """Write one event for the request if it went over a rung, and one per stage that did."""
+        """Write one event for the request if it went over a rung, and one per stage that did.
+
+        And one if it was answered with something smaller, which says why.
+        """
+        if record.answer is not None:
+            self._degraded(record)
         if record.level is not None:
             figures = _figures(record.limit_s, record.elapsed_s, record.overage_s)
             self._violation(record, None, record.level, figures)
@@ -82,6 +87,23 @@ class Events:
     def say(self, event: str, method: str = "info", **fields: Value) -> None:
         """Write *event*, which does not come with requests and so needs no limit."""
         self._write(method, event, **fields)
+
+    def _degraded(self, record: RequestRecord) -> None:
+        suppressed = self._limiter.admit((names.EVENT_DEGRADED, record.route, record.answer))
+        if suppressed is not None:
+            self._write(
+                "info",
+                names.EVENT_DEGRADED,
+                route=record.route,
+                tier=record.tier,
+                answer=record.answer,
+                reason=record.reason,
+                **_figures(record.limit_s, record.elapsed_s, record.overage_s),
+                outcome=record.outcome.value,
+                policy=record.policy or None,
+                suppressed=suppressed,
+                **_trace(),
+            )
 
     def _violation(
         self,

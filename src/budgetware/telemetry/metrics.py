@@ -29,6 +29,8 @@ COUNTERS: Final = (
     (names.REQUESTS, "{request}", "Requests by how they ended."),
     (names.REQUEST_ERRORS, "{request}", "Requests that raised or were answered with a 5xx."),
     (names.VIOLATIONS, "{violation}", "Requests and stages that went over a rung."),
+    (names.DECISIONS, "{decision}", "Decisions that took a second thought, by mode and reason."),
+    (names.DEGRADED, "{request}", "Requests answered with something smaller, and why."),
     (names.INTERNAL_ERRORS, "{error}", "Failures of budgetware itself; no response changed."),
 )
 GAUGES: Final = (

@@ -113,6 +113,25 @@ class Snapshot:
             requests = [_RequestFacts(one) for one in tally.requests.values()]
             stages = [_StageFacts(one) for one in tally.stages.values()]
             faults = dict(tally.faults)
+            decisions = dict(tally.decisions)
+            degraded = dict(tally.degraded)
+        for (route, tier, mode, action, reason), count in decisions.items():
+            attributes = attributes_of(
+                (names.ROUTE, route),
+                (names.TIER, tier),
+                (names.MODE, mode),
+                (names.ACTION, action),
+                (names.REASON, reason),
+            )
+            self._count(names.DECISIONS, attributes, count)
+        for (route, tier, answer, why), count in degraded.items():
+            attributes = attributes_of(
+                (names.ROUTE, route),
+                (names.TIER, tier),
+                (names.ANSWER, answer),
+                (names.REASON, why),
+            )
+            self._count(names.DEGRADED, attributes, count)
         for request in requests:
             self._include_request(request)
             if spreads:

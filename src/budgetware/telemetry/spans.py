@@ -51,6 +51,9 @@ def span_attributes(record: RequestRecord) -> dict[str, Value]:
     if record.limit_s < inf:
         attributes[names.SPAN_LIMIT] = record.limit_s
         attributes[names.SPAN_OVERAGE] = record.overage_s
+    if record.answer is not None:
+        attributes[names.ANSWER] = record.answer
+        attributes[names.REASON] = plain(record.reason)
     if record.policy:
         attributes[names.SPAN_POLICY] = plain(record.policy)
     return attributes

@@ -24,7 +24,7 @@ _set = current_budget.set
 def watched(exchange: Exchange, body: Iterable[bytes], file_wrapper: object) -> Iterable[bytes]:
     """Return *body* with its end noted, in the shape the server needs to recognise."""
     if type(body) is list or type(body) is tuple:
-        exchange.last()
+        exchange.ready(body)
         return ReadyBody(exchange, body) if hasattr(exchange, "untold") else body
     if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
         exchange.last()
@@ -170,7 +170,7 @@ class Body:
             exchange.raised(error)
             raise
         finally:
-            if exchange.end is None or hasattr(exchange, "untold"):
+            if exchange.end is None or exchange.goes_on or hasattr(exchange, "untold"):
                 exchange.finish()
 
 

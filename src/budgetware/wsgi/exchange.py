@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Token
 from math import inf
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from budgetware._core.budget import Budget
 from budgetware._core.current import current_budget
@@ -36,6 +36,9 @@ class Exchange(Budget):
     """One request and its response: a budget that watches the answer go."""
 
     __slots__ = ("engine", "forward")
+
+    goes_on: ClassVar[bool] = False
+    """Whether there is something to do after the budget has ended and was told of."""
 
     engine: Engine
     forward: StartResponse
@@ -78,6 +81,10 @@ class Exchange(Budget):
                 self.pause(waited_s)
         except Exception as error:  # noqa: BLE001 - likewise
             self.engine.fault("pause", error)
+
+    def ready(self, _: Sequence[bytes]) -> None:
+        """End the budget of a response whose body was complete when the application returned."""
+        self.last()
 
     def last(self) -> None:
         """End the budget: the application has nothing more to say."""
