@@ -66,7 +66,7 @@ ROWS = (
 """From the foundation up; a name stands for the file, or for the folder with all its files."""
 
 GUESTS = {
-    "anyio": ("asgi", "answers.menu"),
+    "anyio": ("asgi", "answers.preparing"),
     "click": ("cli",),
     "opentelemetry": ("telemetry", "runtime", "testing"),
     "opentelemetry.exporter": ("telemetry.prometheus",),

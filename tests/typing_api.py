@@ -97,7 +97,7 @@ async def use() -> None:
 score(1)  # type: ignore[arg-type]
 score("x", width=2)  # type: ignore[call-arg]
 budget.stage(5)  # type: ignore[arg-type]
-budget.stage("db", "select", "more")  # type: ignore[call-arg]
+budget.stage("db", "select", "more")  # type: ignore[arg-type]
 
 # The account.
 

@@ -9,11 +9,14 @@ import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import redis
 from tests.servers import free_port, require_program, wait_until
+
+from budgetware.answers.redis_store import AsyncRedisStore
 
 
 class RedisServer:
@@ -163,3 +166,20 @@ class SlowRoad:
             pass
         finally:
             sink.close()
+
+
+async def with_store(
+    url: str, work: Callable[[AsyncRedisStore], Awaitable[None]], **options: Any
+) -> None:
+    """Do *work* with a store for tasks, and close it."""
+    made = AsyncRedisStore(url, **{"operation_s": 1.0} | options)
+    try:
+        await work(made)
+    finally:
+        await made.close()
+
+
+async def written(store: AsyncRedisStore) -> None:
+    """Wait until nothing of *store* is under way."""
+    while store._tasks:
+        await asyncio.wait(set(store._tasks))

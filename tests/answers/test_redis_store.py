@@ -8,20 +8,19 @@ import os
 import pickle
 import sys
 import threading
-import time
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import trio
-from tests.answers.redis_server import BlackHole, RedisServer, SlowRoad
+from tests.answers.redis_server import RedisServer, SlowRoad, with_store, written
 from tests.answers.requests_made_up import KEY, POLICY, full, get, stored
-from tests.servers import free_port, wait_until
+from tests.servers import wait_until
 
-from budgetware.answers.cache import AsyncResponseCache, ResponseCache
+from budgetware.answers.cache import AsyncResponseCache
 from budgetware.answers.redis_store import AsyncRedisStore, RedisStore
-from budgetware.answers.redis_terms import MOST_AT_ONCE, RedisTerms
+from budgetware.answers.redis_terms import RedisTerms
 from budgetware.answers.stored import Found
 from budgetware.answers.wire import encoded
 from budgetware.errors import MissingExtra
@@ -58,21 +57,6 @@ def _name(key: bytes = KEY) -> str:
     return f"budgetware:answers:{key.hex()}"
 
 
-async def _with_store(
-    url: str, work: Callable[[AsyncRedisStore], Awaitable[None]], **options: Any
-) -> None:
-    made = AsyncRedisStore(url, **{"operation_s": PATIENT_S} | options)
-    try:
-        await work(made)
-    finally:
-        await made.close()
-
-
-async def _written(store: AsyncRedisStore) -> None:
-    while store._tasks:
-        await asyncio.wait(set(store._tasks))
-
-
 def test_what_one_process_keeps_another_finds(server: RedisServer, store: RedisStore) -> None:
     """Threads and tasks read each other's entries, and each goes away by itself."""
     _put(store, body=b"shared")
@@ -89,9 +73,9 @@ def test_what_one_process_keeps_another_finds(server: RedisServer, store: RedisS
         assert found is not None
         assert found.stored.body == b"shared"
         other.put(KEY[::-1], stored(body=b"back"), 0.0, 0.0)
-        await _written(other)
+        await written(other)
 
-    asyncio.run(_with_store(server.url, work))
+    asyncio.run(with_store(server.url, work))
     back = store.get(KEY[::-1], 0.0, PATIENT_S)
     assert back is not None
     assert back.stored.body == b"back"
@@ -166,94 +150,6 @@ def test_a_secret_keeps_strangers_out(server: RedisServer, store: RedisStore) ->
     guarded.close()
 
 
-def test_no_time_left_asks_nobody() -> None:
-    """A request whose time is over does not even connect."""
-    with BlackHole() as hole:
-        store = RedisStore(hole.url)
-        assert [store.get(KEY, 0.0, wait_s) for wait_s in (0.0, -1.0, float("nan"))] == [None] * 3
-        assert hole.connections() == 0
-        store.close()
-
-
-def test_a_server_that_never_answers_is_left_alone() -> None:
-    """After a few misses the circuit is open and nothing is asked; probes wait for the pause."""
-    with BlackHole() as hole:
-        store = RedisStore(hole.url, operation_s=0.02)
-        for _ in range(20):
-            assert store.get(KEY, 100.0, 60.0) is None
-        wait_until(lambda: store._errands._underway == 0, "all have given up")
-        assert store.circuit.is_open
-        hole.connections()
-
-        for _ in range(100):
-            assert store.get(KEY, 100.0, 60.0) is None
-            store.put(KEY, stored(), 0.0, 100.0)
-        assert hole.connections() == 0
-        for _ in range(100):
-            assert store.get(KEY, 101.0, 60.0) is None
-        wait_until(lambda: store._errands._underway == 0, "the probe has given up")
-        assert hole.connections() == 1
-        store.close()
-
-
-def test_tasks_leave_it_alone_too() -> None:
-    """The same for tasks, a thousand at once: few connect, none fails."""
-    with BlackHole() as hole:
-
-        async def work(store: AsyncRedisStore) -> None:
-            asked = [store.get(KEY, 100.0, 60.0) for _ in range(1000)]
-            assert await asyncio.gather(*asked) == [None] * 1000
-            await _written(store)
-            assert store.circuit.is_open
-            assert hole.connections() <= MOST_AT_ONCE
-            assert await asyncio.gather(*(store.get(KEY, 100.0, 60.0) for _ in range(100))) == (
-                [None] * 100
-            )
-            assert hole.connections() == 0
-            await asyncio.gather(*(store.get(KEY, 101.0, 60.0) for _ in range(100)))
-            await _written(store)
-            assert hole.connections() == 1
-
-        asyncio.run(_with_store(hole.url, work, operation_s=0.02))
-
-
-@pytest.mark.parametrize("how", ["killed", "frozen"])
-def test_a_server_that_comes_back_is_used_again(how: str) -> None:
-    """Killed or frozen under load: every look-up is answered from here; then it is shared again."""
-    with RedisServer() as server:
-        store = RedisStore(server.url, operation_s=0.2)
-        cache = ResponseCache(shared=store)
-        other = RedisStore(server.url, operation_s=0.2)
-
-        def ask(target: bytes) -> Found | None:
-            now = time.monotonic()
-            draft = cache.draft(get(target), POLICY, full())
-            assert draft is not None
-            draft.tee.add(target)
-            assert cache.keep(draft, 0.0, now)
-            stale = time.monotonic() + 1.5
-            return cache.look_up(get(target), POLICY, stale, 0.2)
-
-        def shared() -> bool:
-            now = time.monotonic()
-            store.put(KEY, stored(), 0.0, now)
-            return other.get(KEY, now, 0.2) is not None
-
-        wait_until(shared, "an entry is shared")
-        (server.kill if how == "killed" else server.freeze)()
-        for number in range(50):
-            found = ask(b"/%d" % number)
-            assert found is not None
-            assert found.stored.body == b"/%d" % number
-        assert store.circuit.is_open
-        (server.start if how == "killed" else server.thaw)()
-        with contextlib.closing(server.client()) as client:
-            client.flushall()
-        wait_until(shared, "an entry is shared again", timeout_s=10.0)
-        store.close()
-        other.close()
-
-
 def test_cancelled_requests_leave_no_answer_to_the_next(server: RedisServer) -> None:
     """Over a slow road 2000 look-ups are cancelled at random: 0 later ones get another's entry."""
 
@@ -264,7 +160,7 @@ def test_cancelled_requests_leave_no_answer_to_the_next(server: RedisServer) -> 
             async def work(store: AsyncRedisStore) -> None:
                 for key in keys:
                     store.put(key, stored(key), 0.0, 0.0)
-                    await _written(store)
+                    await written(store)
                 wrong = right = 0
                 for number in range(2000):
                     task = asyncio.create_task(store.get(keys[number % 16], 0.0, PATIENT_S))
@@ -273,14 +169,14 @@ def test_cancelled_requests_leave_no_answer_to_the_next(server: RedisServer) -> 
                     with contextlib.suppress(asyncio.CancelledError):
                         await task
                     if number % 20 == 0:
-                        await _written(store)
+                        await written(store)
                         found = await store.get(keys[number % 16], 0.0, PATIENT_S)
                         if found is not None:
                             right += found.stored.body == keys[number % 16]
                             wrong += found.stored.body != keys[number % 16]
                 assert (wrong, right) == (0, 100)
 
-            await _with_store(road.url, work)
+            await with_store(road.url, work)
 
     asyncio.run(run())
 
@@ -363,15 +259,6 @@ def test_bad_options_are_told_at_start(
         kind(url, **options)
 
 
-def test_nobody_listening_is_a_miss() -> None:
-    """A port without a server is refused at once, and three times are enough."""
-    store = RedisStore(f"redis://127.0.0.1:{free_port()}/0", operation_s=PATIENT_S)
-
-    assert [store.get(KEY, 0.0, PATIENT_S) for _ in range(4)] == [None] * 4
-    assert store.circuit.is_open
-    store.close()
-
-
 def test_a_socket_in_the_file_system_is_an_address_too(server: RedisServer) -> None:
     """Threads and tasks share entries there as they do over the network."""
     store = RedisStore(server.socket_url, operation_s=PATIENT_S)
@@ -382,7 +269,7 @@ def test_a_socket_in_the_file_system_is_an_address_too(server: RedisServer) -> N
     async def work(other: AsyncRedisStore) -> None:
         assert await other.get(KEY, 0.0, PATIENT_S) is not None
 
-    asyncio.run(_with_store(server.socket_url, work))
+    asyncio.run(with_store(server.socket_url, work))
 
 
 def test_an_address_cannot_loosen_the_bounds(server: RedisServer) -> None:
@@ -399,7 +286,7 @@ def test_an_address_cannot_loosen_the_bounds(server: RedisServer) -> None:
     store.close()
 
 
-def test_only_what_fits_is_written() -> None:
+def test_only_what_fits_iswritten() -> None:
     """Too long, too many lines or over already: no entry."""
     terms = RedisTerms("p", b"", 0.02, 10)
 

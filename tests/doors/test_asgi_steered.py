@@ -1,169 +1,21 @@
-"""Answering with something smaller, over ASGI: at once, on the way, by the clock, and never twice."""
+"""Answering with something smaller, over ASGI: at once, on the way, by the clock; never twice."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route as Path
+from tests.doors.steered_play import LIMIT_S, SIGNALS, Answered, Play, taking
 
 from budgetware import budget
 from budgetware._core.decide import Action
-from budgetware._core.policy import (
-    CachePolicy,
-    Match,
-    Mode,
-    Objectives,
-    Policy,
-    Route,
-    StaticAnswer,
-    TierPolicy,
-)
-from budgetware.asgi import ASGIApp, BudgetMiddleware, Message
-from tests.doors.virtual_time import Time
-
-LIMIT_S = 0.1
-
-SIGNALS = Route(
-    name="signals",
-    match=(Match("*", "/signals"),),
-    answers=("cached", "static"),
-    static=StaticAnswer(body="static"),
-    cache=CachePolicy(fresh=1.0, stale=60.0),
-)
-
-POLICY = Policy(
-    mode=Mode.ENFORCE,
-    tiers={"pro": TierPolicy(budget=LIMIT_S)},
-    routes={"signals": SIGNALS},
-)
-
-
-class Answered:
-    """What one client got."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self.at_s: list[float] = []
-
-    @property
-    def body(self) -> bytes:
-        """The whole body."""
-        return b"".join(message.get("body", b"") for message in self.messages)
-
-    @property
-    def kind(self) -> str | None:
-        """Which smaller answer it was, ``None`` for the full one."""
-        headers = dict(self.messages[0]["headers"])
-        kind = headers.get(b"budgetware-answer")
-        return None if kind is None else kind.decode()
-
-    @property
-    def complete(self) -> bool:
-        """Whether it is one response: begun once, ended once."""
-        kinds = [message["type"] for message in self.messages]
-        last = [not message.get("more_body", False) for message in self.messages[1:]]
-        return (
-            kinds[:1] == ["http.response.start"]
-            and set(kinds[1:]) == {"http.response.body"}
-            and last.index(True) == len(last) - 1
-        )
-
-
-class Play:
-    """An application behind the door, on a time of its own."""
-
-    def __init__(
-        self,
-        endpoint: Callable[[Request], Awaitable[Response]],
-        route: Route = SIGNALS,
-        mode: Mode = Mode.ENFORCE,
-        **options: Any,
-    ) -> None:
-        self.time = Time()
-        self.ended_at_s = 0.0
-        policy = replace(POLICY, mode=mode, routes={"signals": route})
-        app: ASGIApp = Starlette(routes=[Path("/signals", endpoint, methods=["GET", "POST"])])
-        self.door = BudgetMiddleware(app, policy=policy, clock=self.time, **options)
-
-    def ask(self, method: str = "GET", **more: Any) -> Answered:
-        """Send one request and wait until the application is done with it."""
-        return self.time.run(self.asking(method, **more))
-
-    async def asking(self, method: str = "GET", **more: Any) -> Answered:
-        """Send one request from within the loop."""
-        answered, began_s = Answered(), self.time.now
-        gone = asyncio.Event()
-
-        async def send(message: Message) -> None:
-            answered.messages.append(message)
-            answered.at_s.append(self.time.now - began_s)
-            if message["type"] == "http.response.body" and not message.get("more_body"):
-                gone.set()
-
-        received = False
-
-        async def receive() -> Message:
-            nonlocal received
-            if received:
-                await gone.wait()
-                return {"type": "http.disconnect"}
-            received = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": "/signals",
-            "raw_path": b"/signals",
-            "query_string": b"",
-            "root_path": "",
-            "headers": [],
-            **more,
-        }
-        await self.door(scope, receive, send)
-        self.ended_at_s = self.time.now - began_s
-        return answered
-
-    @property
-    def outcomes(self) -> dict[str, int]:
-        """How many requests ended how."""
-        engine = self.door._engine
-        engine.tally.absorb()
-        counts = engine.tally.requests["signals", "pro"].outcomes
-        return {outcome: count for outcome, count in counts.items() if count}
-
-    @property
-    def actions(self) -> dict[str, int]:
-        """How often what was decided, after a second thought."""
-        counts: dict[str, int] = {}
-        for (_, _, _, action, _), count in self.door._engine.tally.decisions.items():
-            counts[action.value] = counts.get(action.value, 0) + count
-        return counts
-
-    def check(self) -> None:
-        """Make sure that nothing failed and nobody is left in flight."""
-        engine = self.door._engine
-        assert engine.tally.faults == {}
-        assert engine._traffic.now == 0
-
-
-def taking(seconds: float, **headers: str) -> Callable[[Request], Awaitable[Response]]:
-    """Return an endpoint that takes so many seconds."""
-
-    async def endpoint(_: Request) -> Response:
-        await asyncio.sleep(seconds)
-        return PlainTextResponse("full", headers=headers)
-
-    return endpoint
+from budgetware._core.policy import Mode, Objectives
 
 
 def test_a_full_answer_in_time_is_left_alone() -> None:
@@ -344,12 +196,13 @@ def test_the_applications_own_fallback_has_the_scope_and_a_budget() -> None:
         return "dear"
 
     route = replace(SIGNALS, answers=("fallback", "static"))
-    for fallback, expected in ((cheap, b'{"path":"/signals"}'), (dear, b"static")):
+    cases = ((cheap, b'{"path":"/signals"}', {}), (dear, b"static", {"fallback": 1}))
+    for fallback, expected, faults in cases:
         play = Play(taking(0.5), route, fallbacks={"signals": fallback})
         answered = play.ask()
         assert answered.body.replace(b" ", b"") == expected
         assert answered.at_s[-1] <= LIMIT_S
-        play.check()
+        assert play.door._engine.tally.faults == faults
 
 
 def test_a_fallback_that_fails_is_counted_and_the_next_answer_is_sent() -> None:
@@ -366,7 +219,7 @@ def test_a_fallback_that_fails_is_counted_and_the_next_answer_is_sent() -> None:
 
     assert answered.messages[0]["status"] in {503, 504}
     assert play.outcomes == {"rejected": 1}
-    assert play.door._engine.tally.faults == {"answer": 1}
+    assert play.door._engine.tally.faults == {"fallback": 1}
 
 
 def test_degrade_leaves_the_application_for_a_smaller_answer() -> None:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.doors.steered_play import LIMIT_S, POLICY, SIGNALS
+from tests.doors.virtual_time import Time
 
 from budgetware import budget
 from budgetware._core.policy import Mode, Policy, Route
 from budgetware.wsgi import BudgetMiddleware
-from tests.doors.test_asgi_steered import LIMIT_S, POLICY, SIGNALS
-from tests.doors.virtual_time import Time
 
 Start = Callable[..., Any]
 
@@ -181,7 +181,7 @@ def test_the_applications_own_fallback_is_given_the_environ() -> None:
     """What it returns is sent; when it fails, the next answer is."""
 
     def cheap(environ: dict[str, Any]) -> str:
-        return environ["PATH_INFO"]
+        return str(environ["PATH_INFO"])
 
     def broken(_: dict[str, Any]) -> str:
         raise KeyError
@@ -200,7 +200,7 @@ def test_callers_with_credentials_have_no_cached_answer_without_an_identity() ->
         assert "budgetware-answer" not in play.ask(HTTP_COOKIE="session=1")[1]
 
     def who(environ: dict[str, Any]) -> str:
-        return environ["HTTP_COOKIE"]
+        return str(environ["HTTP_COOKIE"])
 
     play = Play(5 * LIMIT_S, replace(SIGNALS, answers=("cached",)), identity=who)
     for _ in range(10):

@@ -118,7 +118,7 @@ class OrElse:
                 if not fits(owner_of(), name):
                     result = fallback(*args, **kwargs)
                     return await result if inspect.isawaitable(result) else result
-                with opens(name, operation):
+                with _noted(owner_of(), name, opens(name, operation)):
                     return await function(*args, **kwargs)
 
             return cast("F", run_async)
@@ -131,7 +131,14 @@ class OrElse:
         def run(*args: Any, **kwargs: Any) -> Any:
             if not fits(owner_of(), name):
                 return fallback(*args, **kwargs)
-            with opens(name, operation):
+            with _noted(owner_of(), name, opens(name, operation)):
                 return function(*args, **kwargs)
 
         return cast("F", run)
+
+
+def _noted(owner: Budget | None, name: str, opening: Any) -> Any:
+    course = None if owner is None else getattr(owner, "course", None)
+    if course is not None:
+        course.opened(name, opening)
+    return opening

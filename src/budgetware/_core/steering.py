@@ -7,7 +7,9 @@ happen is the door's affair: here every mode decides alike, so that shadow shows
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -41,7 +43,18 @@ class Traffic:
         self.random = random
         self.allowance = Allowance()
         self.now = 0
-        self._lock = threading.Lock()
+        self._probes: dict[str, Probes] = {}
+        # Re-entrant: the garbage collector may finish an abandoned request of the same thread.
+        self._lock = threading.RLock()
+        _after_fork.add(self)
+
+    def probes_of(self, route: str) -> Probes:
+        """Return the probes of *route*, which all its tiers share as they share its forecast."""
+        with self._lock:
+            found = self._probes.get(route)
+            if found is None:
+                found = self._probes[route] = Probes(self.allowance, self.random)
+            return found
 
     def enter(self) -> int:
         """Count a request in; return how many there are with it."""
@@ -91,7 +104,7 @@ class Steering:
         self._told = told
         self._enough = enough(plan.late_worth, DEGRADED_WORTH)
         self._forecast: RouteForecast | None = traffic.forecast.of(plan.route, plan.stages, now_s)
-        self._probes = Probes(traffic.allowance, traffic.random)
+        self._probes = traffic.probes_of(plan.route)
         self._quota = DegradedQuota(plan.degraded) if plan.degraded < 1.0 else None
 
     def enter(self, began_s: float) -> Course:
@@ -147,7 +160,7 @@ class Steering:
         if self._forecast is not None:
             if full:
                 self._forecast.learn(path)
-            else:
+            elif not course.skipped:  # what was left out says nothing of what it takes
                 self._forecast.learn_cut(path)
         if course.permit is not None:
             self._probes.settle(course.permit, good=full and in_time)
@@ -172,6 +185,7 @@ class Course:
 
     __slots__ = (
         "_began_s",
+        "_counts",
         "_passings",
         "_steering",
         "answers",
@@ -187,6 +201,7 @@ class Course:
     def __init__(self, steering: Steering, load: int, began_s: float) -> None:
         self._steering = steering
         self._passings: list[tuple[str | None, float, int, object]] = []
+        self._counts: dict[str | None, int] = {}
         self._began_s = began_s
         self.load = load
         self.permit: Permit | None = None
@@ -254,12 +269,16 @@ class Course:
     def pass_by(self, point: str | None, load: int, now_s: float) -> int:
         """Note that *point* was reached; return the how-manieth time."""
         self._passings.append((point, now_s - self._began_s, load, None))
-        return sum(1 for passing in self._passings if passing[0] == point)
+        nth = self._counts[point] = self._counts.get(point, 0) + 1
+        return nth
 
-    def opened(self, stage: object) -> None:
-        """Note the *stage* that was opened at the point just passed, to learn how long it took."""
-        point, at_s, load, _ = self._passings[-1]
-        self._passings[-1] = (point, at_s, load, stage)
+    def opened(self, name: str, opening: object) -> None:
+        """Note the *opening* of stage *name* that was decided on, to learn how long it took."""
+        for index in range(len(self._passings) - 1, -1, -1):
+            point, at_s, load, _ = self._passings[index]
+            if point == name:
+                self._passings[index] = (point, at_s, load, opening)
+                return
 
     def leave(self, now_s: float, *, full: bool) -> None:
         """End the course, once: *full* if the work was done to its end and nothing was left out."""
@@ -282,3 +301,17 @@ class Course:
 def _open_s(stage: object) -> float | None:
     end, start = getattr(stage, "end", None), getattr(stage, "start", None)
     return None if end is None or start is None else end - start
+
+
+_after_fork: weakref.WeakSet[Traffic] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    # The parent's requests are not the child's, and a thread of it may have held the lock.
+    for traffic in _after_fork:
+        traffic.now = 0
+        traffic._lock = threading.RLock()  # noqa: SLF001 - the same file
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

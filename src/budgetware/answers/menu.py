@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable
-from math import inf
+from collections.abc import Callable
 from typing import Any, Final
 
 from budgetware._core.policy import CachePolicy, Plan
@@ -12,7 +10,7 @@ from budgetware.answers.answer import Answer
 from budgetware.answers.cache import AsyncResponseCache, ResponseCache
 from budgetware.answers.cached import cached_answer
 from budgetware.answers.facts import RequestFacts
-from budgetware.answers.fallback import fallback_answer
+from budgetware.answers.preparing import Fallback
 from budgetware.answers.rejection import Rejection, rejection
 from budgetware.answers.static import static_answer
 
@@ -31,7 +29,7 @@ MOST_FALLBACK_S: Final = 0.05
 RETRY_AFTER_S: Final = 1.0
 """When a caller that was refused for load may come back."""
 
-Fallback = Callable[[Any], object]
+Function = Callable[[Any], object]
 Fault = Callable[[str, Exception], None]
 
 
@@ -54,14 +52,16 @@ class _Card:
     def __init__(
         self,
         plan: Plan,
-        fallback: Fallback | None,
+        fallback: Function | None,
         random: Callable[[], float],
         fault: Fault,
         shared_s: float,
     ) -> None:
         self.keeps: CachePolicy | None = plan.cache if "cached" in plan.answers else None
-        self._fallback = fallback
-        self._fallback_s = min(MOST_FALLBACK_S, FALLBACK_SHARE * plan.limit_s)
+        self._fallback: Fallback | None = None
+        if fallback is not None:
+            bound_s = min(MOST_FALLBACK_S, FALLBACK_SHARE * plan.limit_s)
+            self._fallback = Fallback(plan.route, fallback, bound_s)
         self._random = random
         self._fault = fault
         self._shared_s = shared_s
@@ -75,8 +75,8 @@ class _Card:
         self.cost_s = ANSWER_S
         if "cached" in self._names:
             self.cost_s += shared_s
-        if "fallback" in self._names:
-            self.cost_s += self._fallback_s
+        if "fallback" in self._names and self._fallback is not None:
+            self.cost_s += self._fallback.budget_s
 
     @property
     def answers(self) -> bool:
@@ -108,7 +108,7 @@ class Menu(_Card):
         self,
         plan: Plan,
         cache: AsyncResponseCache,
-        fallback: Fallback | None,
+        fallback: Function | None,
         random: Callable[[], float],
         fault: Fault,
         shared_s: float = 0.0,
@@ -135,24 +135,16 @@ class Menu(_Card):
                     wait_s = self._wait_s(remaining_s)
                     found = await self.cache.look_up(asked, self.keeps, now_s, wait_s)
                     answer = None if found is None else cached_answer(found, reason)
-                elif name == "fallback":
-                    answer = await self._fallen_back(request)
+                elif name == "fallback" and self._fallback is not None:
+                    answer = await self._fallback.answer(request, remaining_s)
                 else:
                     answer = self._ready(name, remaining_s)
             except Exception as error:  # noqa: BLE001 - the next one may do
-                self._fault("answer", error)
+                self._fault(name, error)
                 continue
             if answer is not None:
                 return answer
         return None
-
-    async def _fallen_back(self, request: object) -> Answer | None:
-        import anyio  # noqa: PLC0415 - for routes that have a fallback
-
-        made: list[object] = []
-        with anyio.move_on_after(self._fallback_s if self._fallback_s < inf else None):
-            made.append(await _called(self._fallback, request))
-        return fallback_answer(made[0]) if made else None
 
 
 class ThreadMenu(_Card):
@@ -167,7 +159,7 @@ class ThreadMenu(_Card):
         self,
         plan: Plan,
         cache: ResponseCache,
-        fallback: Fallback | None,
+        fallback: Function | None,
         random: Callable[[], float],
         fault: Fault,
         shared_s: float = 0.0,
@@ -178,7 +170,7 @@ class ThreadMenu(_Card):
     def choose(
         self, asked: RequestFacts, request: object, remaining_s: float, now_s: float, reason: str
     ) -> Answer | None:
-        """Return the first answer to be had; see ``Menu``. A fallback takes the time it takes."""
+        """Return the first answer to be had; see ``Menu``."""
         for name in self._names:
             try:
                 if name == "cached" and self.keeps is not None:
@@ -186,23 +178,12 @@ class ThreadMenu(_Card):
                     found = self.cache.look_up(asked, self.keeps, now_s, wait_s)
                     answer = None if found is None else cached_answer(found, reason)
                 elif name == "fallback" and self._fallback is not None:
-                    answer = fallback_answer(self._fallback(request))
+                    answer = self._fallback.answer_now(request, remaining_s)
                 else:
                     answer = self._ready(name, remaining_s)
             except Exception as error:  # noqa: BLE001 - the next one may do
-                self._fault("answer", error)
+                self._fault(name, error)
                 continue
             if answer is not None:
                 return answer
         return None
-
-
-async def _called(fallback: Any, request: object) -> object:
-    if inspect.iscoroutinefunction(fallback) or inspect.iscoroutinefunction(
-        getattr(fallback, "__call__", None)  # noqa: B004 - an object with an async __call__
-    ):
-        return await fallback(request)
-    import anyio.to_thread  # noqa: PLC0415 - likewise
-
-    result = await anyio.to_thread.run_sync(fallback, request, abandon_on_cancel=True)
-    return await result if isinstance(result, Awaitable) else result
