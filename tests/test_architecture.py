@@ -156,14 +156,18 @@ def rooms_that_look_up(sources: Sources) -> list[str]:
     found = []
     for module, one in inside(sources):
         mine, theirs = row_of(module), row_of(one.module)
-        if theirs > mine or (theirs == mine and ROWS[mine] not in {
-            "policyfile",
-            "telemetry",
-            "answers",
-            "limits",
-            "asgi",
-            "wsgi",
-        }):
+        if theirs > mine or (
+            theirs == mine
+            and ROWS[mine]
+            not in {
+                "policyfile",
+                "telemetry",
+                "answers",
+                "limits",
+                "asgi",
+                "wsgi",
+            }
+        ):
             found.append(f"{module}:{one.line} imports {one.module or 'budgetware'}")
     return found
 

@@ -34,7 +34,7 @@ def test_a_valid_file_exits_with_0() -> None:
     """Notes do not fail a file, not even a strict check."""
     result = run("validate", TRADING)
     assert result.exit_code == 0
-    assert result.output.endswith("trading.yaml: valid; 3 tiers, 2 routes; 1 note\n")
+    assert result.output.endswith("trading.yaml: valid; 3 tiers, 2 routes; 7 notes\n")
     assert run("validate", "--strict", TRADING).exit_code == 0
 
 
@@ -80,7 +80,8 @@ def test_a_broken_pyproject_is_a_policy_error(tmp_path: Path) -> None:
 def test_environments_are_judged_all_or_one(tmp_path: Path) -> None:
     """Without --env each environment is checked; with it, only that one."""
     (tmp_path / "b.yaml").write_text(
-        "version: 1\nenvironments: {dev: {mode: observe}, prod: {mode: enforce}}\n"
+        "version: 1\ntiers: {t: {budget: 1s}}\nroutes: {r: {match: GET /r, stages: {db: 50ms}}}\n"
+        "environments: {dev: {}, prod: {tiers: {t: {budget: 10ms}}}}\n"
     )
     assert run("validate", "b.yaml").exit_code == 2
     assert run("validate", "b.yaml", "--env", "dev").exit_code == 0
@@ -130,7 +131,7 @@ def test_colour_is_for_terminals_that_want_it(no_color: str, coloured: bool) -> 
     with subprocess.Popen(command, stdout=theirs, env=environment) as process:
         os.close(theirs)
         shown = b""
-        while b"1 note" not in shown:
+        while b"3 notes" not in shown:
             shown += os.read(ours, 65536)
         assert process.wait(10) == 2
     os.close(ours)
@@ -170,6 +171,13 @@ GET /signals/EURUSD
     reserve       3ms  line 21
     sum          30ms
     unallocated    0s
+
+note: `concurrency` has no effect in this release  ({TRADING}:6)
+note: `rate` has no effect in this release (here first, 3 times in all)  ({TRADING}:9)
+note: `queue` has no effect in this release (here first, 2 times in all)  ({TRADING}:9)
+note: `share` has no effect in this release  ({TRADING}:11)
+note: `objectives` has no effect in this release, except a route's `degraded`  ({TRADING}:30)
+note: `checks` has no effect in this release  ({TRADING}:36)
 """
     )
 
@@ -213,12 +221,36 @@ def test_explain_covers_jobs_and_stages_that_are_only_measured(tmp_path: Path) -
     assert "every caller: no budget, only measured" in everything
 
 
+def test_explain_says_how_far_each_tier_may_go(tmp_path: Path) -> None:
+    """A tier with a mode of its own is shown with the one in force for it."""
+    (tmp_path / "budgetware.yaml").write_text(
+        "version: 1\nmode: enforce\ntiers: {a: {budget: 1s}, b: {budget: 1s, mode: shadow}}\n"
+        "routes: {r: {match: GET /r, answers: [reject]}}\n"
+    )
+    told = run("explain", "GET", "/r")
+    assert told.stdout.splitlines()[2] == "  mode enforce, clock first_byte"
+    first, _, second = told.stdout.partition("tier b")
+    assert ("    mode" in first, "    mode shadow" in second) == (False, True)
+    (request,) = json.loads(run("explain", "GET", "/r", "--format", "json").stdout)["requests"]
+    assert [tier["mode"] for tier in request["tiers"]] == ["enforce", "shadow"]
+
+
 def test_explain_has_a_form_for_programs() -> None:
     """Durations are seconds; the environment layer is applied."""
     result = run(
         "explain", "GET", "/signals/X", "--policy", TRADING, "--env", "staging", "--format", "json"
     )
-    (request,) = json.loads(result.stdout)["requests"]
+    told = json.loads(result.stdout)
+    (request,) = told["requests"]
+    assert [note["path"] for note in told["notes"]] == [
+        "concurrency",
+        "tiers.free.rate",
+        "tiers.free.queue",
+        "tiers.enterprise.share",
+        "routes.signals.objectives",
+        "checks",
+    ]
+    assert {note["code"] for note in told["notes"]} == {"not-in-this-release"}
     assert (request["route"], request["match"], request["line"]) == (
         "signals",
         "GET /signals/{symbol}",
@@ -244,6 +276,8 @@ def test_explain_has_a_form_for_programs() -> None:
         (["GET", "/a", "--route", "b"], "give METHOD and PATH"),
         (["GET", "/a", "--tier", "fre"], "did you mean `free`?"),
         (["--route", "signal"], "did you mean `signals`?"),
+        (["GET", "items/7"], "a path starts with a slash: did you mean `/items/7`?"),
+        (["GET", "http://localhost:80/items/7?a=b"], "did you mean `/items/7?a=b`?"),
     ],
 )
 def test_explain_says_what_cannot_be_asked(arguments: list[str], fragment: str) -> None:

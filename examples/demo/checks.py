@@ -156,23 +156,46 @@ def _overspends(story: Story) -> Iterator[str]:
 
 
 def _log(story: Story) -> Iterator[str]:
-    logged: Counter[tuple[str, str, str, str]] = Counter()
+    logged: dict[tuple[str, str, str, str], Counter[str]] = {}
     for line in story.log:
         names = fields(line)
-        if names.get("event") in {"budget_exceeded", "budget_warning"} and "operation" not in names:
-            kind = names["scope"], names["route"], names.get("stage", ""), names["budget_level"]
-            logged[kind] += 1 + int(names["suppressed"])
-    for (scope, route, stage, level), events in sorted(logged.items()):
-        counted = story.final.count(
-            VIOLATIONS,
-            violation_scope=scope,
-            route=route,
-            stage=stage,
-            level=level,
-        )
-        # The last ones may still be suppressed, so there may be more than the log tells of.
-        if events > counted:
-            yield f"{route} {stage or scope}: {events} {level} events logged, {counted} counted"
+        if names.get("event") in {"budget_exceeded", "budget_warning"}:
+            kind = (
+                names["scope"],
+                names["route"],
+                names.get("stage", ""),
+                names.get("operation", ""),
+            )
+            levels = logged.setdefault(kind, Counter())
+            levels[names["budget_level"]] += 1 + int(names["suppressed"])
+    for (scope, route, stage, operation), levels in sorted(logged.items()):
+        for level in _LEVELS:
+            events = sum(levels[rung] for rung in _counting(scope, level))
+            counted = sum(
+                story.final.count(
+                    VIOLATIONS,
+                    violation_scope=scope,
+                    route=route,
+                    stage=stage,
+                    level=rung,
+                )
+                for rung in _counting(scope, level)
+            )
+            # The last ones may still be suppressed, so there may be more than the log tells of.
+            if events > counted:
+                name = " ".join(filter(None, (stage or scope, operation)))
+                yield f"{route} {name}: {events} {level} events logged, {counted} counted"
+
+
+def _counting(scope: str, level: str) -> list[str]:
+    """Return the rungs under which an event of *level* may have been counted.
+
+    A request counts a stage once, with the highest rung of the stage and of its operations, and
+    each of these has events of its own. So one of them has at most as many events at a rung and
+    above as the stage has violations there.
+    """
+    rungs = list(_LEVELS)
+    return [level] if scope == "request" else rungs[rungs.index(level) :]
 
 
 def _lines(story: Story, lines: Sequence[str]) -> Iterator[str]:

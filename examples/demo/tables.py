@@ -79,7 +79,7 @@ def closing(
     return Group(
         _title(
             "Promises",
-            "server's metrics; p50 to p99, and the headroom of p95, as the client saw it",
+            "server's metrics; client's p50 to p99, p95 headroom; most over: in how many requests",
         ),
         _promises(shown),
         _title("Late answers, by tier and phase", "from the server's metrics"),
@@ -129,7 +129,7 @@ def _promises(shown: Sequence[Row]) -> RenderableType:
                 _count(row.late),
                 *(_against(value, row.limit_s) for value in (row.p50_s, row.p95_s, row.p99_s)),
                 _headroom(row),
-                "" if row.overspent is None else f"{row.overspent[0]} {row.overspent[1]:,}x",
+                "" if row.overspent is None else f"{row.overspent[0]} in {row.overspent[1]}",
                 end_section=row is found[-1],
             )
     return Padding(table, (0, 0, 1, 0))

@@ -101,6 +101,9 @@ def explain(  # noqa: PLR0913, PLR0917 - click hands over one argument per optio
 
     if (method is None) != (path is None) or (method is not None and route is not None):
         raise click.UsageError("give METHOD and PATH, or --route NAME, or neither")
+    if path is not None and not path.startswith("/") and path != "*":
+        meant = "/" + path.partition("://")[2].partition("/")[2] if "://" in path else f"/{path}"
+        raise click.UsageError(f"a path starts with a slash: did you mean `{meant}`?")
     with _reported():
         document = read(file, environment=environment)
     if document.file is None:
@@ -121,9 +124,12 @@ def explain(  # noqa: PLR0913, PLR0917 - click hands over one argument per optio
         names = [route] if route is not None else list(policy.routes)
         answers = [explaining.explain_route(document, name, tier) for name in names]
     if form == "json":
-        click.echo(explaining.as_json(answers, document.file))
+        click.echo(explaining.as_json(answers, document))
     else:
-        click.echo("\n\n".join(explaining.as_text(answer, document.file) for answer in answers))
+        blocks = [explaining.as_text(answer, document.file) for answer in answers]
+        if remarks := explaining.remarks(document):
+            blocks.append("\n".join(remarks))
+        click.echo("\n\n".join(blocks))
 
 
 class _reported:  # noqa: N801 - reads as a word in `with`

@@ -68,3 +68,4 @@ MODE_VARIABLE: Final = "BUDGETWARE_MODE"
 
 # Headers.
 SERVER_TIMING: Final = "Server-Timing"
+ANSWER_HEADER: Final = "Budgetware-Answer"

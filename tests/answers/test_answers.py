@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from tests.answers.requests_made_up import stored
 
 from budgetware._core.policy import StaticAnswer
-from budgetware.answers.answer import ANSWER_HEADER, Answer, marked
+from budgetware.answers.answer import Answer, marked
 from budgetware.answers.cached import cached_answer
 from budgetware.answers.fallback import fallback_answer
 from budgetware.answers.rejection import LONGEST_RETRY_S, Rejection, jittered_s, rejection
 from budgetware.answers.static import static_answer
 from budgetware.answers.stored import Found
+from budgetware.names import ANSWER_HEADER
 
 
 def _one(answer: Answer, name: bytes) -> bytes:

@@ -196,6 +196,7 @@ def test_the_applications_own_fallback_has_the_scope_and_a_budget() -> None:
         return "dear"
 
     route = replace(SIGNALS, answers=("fallback", "static"))
+    cases: tuple[tuple[Any, bytes, dict[str, int]], ...]
     cases = ((cheap, b'{"path":"/signals"}', {}), (dear, b"static", {"fallback": 1}))
     for fallback, expected, faults in cases:
         play = Play(taking(0.5), route, fallbacks={"signals": fallback})

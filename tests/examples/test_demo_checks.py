@@ -237,6 +237,39 @@ def test_more_log_lines_than_violations_are_found_out(evidence: Evidence) -> Non
     assert "events logged" in evidence.problems()
 
 
+def _breach(evidence: Evidence) -> str:
+    """Return a line of the log about a stage that was far over."""
+    lines = evidence.logs[1]
+    return next(line for line in lines if "scope=stage" in line and "level=breach" in line)
+
+
+def _of_operation(line: str, operation: str) -> str:
+    return line.replace(" budget_level=", f" operation={operation} budget_level=")
+
+
+def test_a_stage_is_counted_once_with_the_highest_rung_of_it_and_its_operations(
+    evidence: Evidence,
+) -> None:
+    """A stage that was close and an operation far over are two events of one violation."""
+    breach = _breach(evidence)
+    close = breach.replace("event=budget_exceeded", "event=budget_warning")
+    close = close.replace("budget_level=breach", "budget_level=warning")
+    evidence.logs[1].remove(breach)
+    evidence.logs[1] += [close, _of_operation(close, "read"), _of_operation(breach, "write")]
+
+    assert evidence.problems() == ""
+
+
+def test_more_events_of_an_operation_than_its_stage_has_violations_are_found_out(
+    evidence: Evidence,
+) -> None:
+    """An operation cannot have been over more often than its stage was counted."""
+    breach = _breach(evidence).replace("suppressed=0", "suppressed=99")
+    evidence.logs[1].append(_of_operation(breach, "read"))
+
+    assert "read: 100 breach events logged, " in evidence.problems()
+
+
 def test_requests_without_an_answer_are_named(evidence: Evidence) -> None:
     """What was lost or withheld is never passed over."""
     evidence.tapes[0].lost["signals", "pro"] += 1

@@ -43,6 +43,7 @@ BAD = {
     "bidi": Bad(V + "service: a\u202eb\n", 2, 11, "control-character", "U+202E"),
     "inner-bom": Bad(V + "\ufeffservice: a\n", 2, 1, "control-character", "U+FEFF"),
     "tab": Bad("version: 1\ntiers:\n\tfree: {}\n", 3, 1, "tab", "tab", "spaces"),
+    "tab-deeper": Bad("version: 1\ntiers:\n  free:\n    \tbudget: 1s\n", 4, 5, "tab", "tab"),
     "tab-after-spaces": Bad("tiers:\n  \tfree: {}\n", 2, 3, "tab", "tab", "spaces"),
     "too-large": Bad("#" * 1_000_001, 1, 1, "too-large", "1000000 bytes"),
     # YAML that is more than a mapping of text.
@@ -82,6 +83,33 @@ BAD = {
     "open-brace": Bad("tiers: {a: {}\nversion: 1\n", 1, 8, "syntax", "`{` is never closed"),
     "open-bracket": Bad("x: [1, 2\ny: 1\n", 1, 4, "syntax", "`[` is never closed"),
     "open-quote": Bad('service: "a\nversion: 1\n', 1, 10, "syntax", "quote is never closed"),
+    "template-in-braces": Bad(
+        V + "routes:\n  r: {match: GET /items/{id}}\n",
+        3,
+        14,
+        "syntax",
+        "needs quotes",
+        'match: "GET /items/{id}"',
+    ),
+    "template-in-braces-and-more": Bad(
+        V + "routes:\n  r: {match: GET /a/{id}/b/{x}, budget: 1s}\n",
+        3,
+        14,
+        "syntax",
+        "needs quotes",
+        'match: "GET /a/{id}/b/{x}"',
+    ),
+    "template-in-a-list": Bad(
+        MATCH + "[PUT /x, GET /items/{id}]\n", 4, 21, "syntax", "quotes", '"GET /items/{id}"'
+    ),
+    "template-in-braces-over-lines": Bad(
+        V + "routes:\n  r: {\n    match: GET /items/{id},\n  }\n",
+        4,
+        12,
+        "syntax",
+        "needs quotes",
+        'match: "GET /items/{id}"',
+    ),
     "no-comma": Bad("tiers: {a: 1 b: 2}\n", 1, 15, "syntax", "comma"),
     "two-commas": Bad("tiers: {a: 1,, b: 2}\n", 1, 14, "syntax", "`,` stands"),
     "at-sign": Bad("service: @a\n", 1, 10, "syntax", "`@` cannot start", "quotes"),
@@ -97,6 +125,9 @@ BAD = {
     "unknown-nested-key": Bad(
         TIER + "{budgte: 1s}\n", 3, 7, "unknown-key", "in `tiers.t`", "`budget`"
     ),
+    "static-beside-the-answers": Bad(
+        ROUTE + "static: {status: 200}\n", 4, 5, "unknown-key", "`static`", "an entry of `answers`"
+    ),
     "nothing-like-it": Bad(V + "zzz: 1\n", 2, 1, "unknown-key", "`zzz`", "the keys are"),
     "unknown-in-layer": Bad(
         V + "environments:\n  dev: {tirs: {}}\n", 3, 9, "unknown-key", "environments.dev", "`tiers`"
@@ -109,8 +140,30 @@ BAD = {
     "text-for-mapping": Bad(V + "tiers: many\n", 2, 8, "wrong-type", "takes a mapping"),
     "list-for-mapping": Bad(V + "tiers: [a]\n", 2, 1, "wrong-type", "takes a mapping"),
     "mapping-for-text": Bad(V + "service: {a: b}\n", 2, 1, "wrong-type", "mapping where"),
+    "list-for-routes": Bad(
+        V + "routes:\n  - match: GET /x\n",
+        2,
+        1,
+        "wrong-type",
+        "`routes` takes a mapping",
+        "such as `routes: {signals: {match:",
+    ),
+    "list-for-stages": Bad(
+        V + "stages: [db, ml]\n", 2, 1, "wrong-type", "mapping", "`stages: {gateway: 2ms"
+    ),
+    "list-for-stages-of-a-route": Bad(
+        ROUTE + "stages: [db, ml]\n", 4, 5, "wrong-type", "mapping", "`stages: {db: 5ms"
+    ),
+    "list-for-stages-in-a-layer": Bad(
+        V + "environments:\n  dev: {stages: [db]}\n", 3, 9, "wrong-type", "mapping", "gateway: 2ms"
+    ),
+    "list-for-a-route": Bad(
+        V + "routes: {r: [GET /x]}\n", 2, 10, "wrong-type", "mapping", "`r: {match:"
+    ),
     "list-for-duration": Bad(TIER + "{budget: [1s]}\n", 3, 7, "wrong-type", "a list where"),
-    "text-for-list": Bad(ROUTE + "answers: cached\n", 4, 14, "wrong-type", "takes a list"),
+    "text-for-list": Bad(
+        ROUTE + "answers: cached\n", 4, 14, "wrong-type", "takes a list", "`answers: [cached, "
+    ),
     "bad-name": Bad(V + "stages:\n  a b: 5ms\n", 3, 3, "bad-name", "`a b` is not a name"),
     "reserved-name": Bad(V + "routes:\n  _unmatched: {}\n", 3, 3, "bad-name", "reserved"),
     "non-ascii-name": Bad(V + "stages:\n  é: 5ms\n", 3, 3, "bad-name", "`é`"),
@@ -163,6 +216,9 @@ BAD = {
     ),
     "body-mapping": Bad(
         ROUTE + "answers: [{static: {body: {a: b}}}]\n", 4, 25, "wrong-type", "text"
+    ),
+    "static-as-a-word": Bad(
+        ROUTE + "answers: [static]\n", 4, 15, "bad-choice", "no response", "`static: {status: 200"
     ),
     "static-missing": Bad(ROUTE + "answers: [{}]\n", 4, 15, "missing-key", "`static`"),
     "percentile-100": Bad(ROUTE + "objectives: {p100: 1s}\n", 4, 18, "bad-name", "`p100`", "p95"),
@@ -231,7 +287,7 @@ def test_all_errors_are_listed_at_once_in_the_order_of_the_file() -> None:
     """One run names errors of shape, units and sense, each once, from top to bottom."""
     text = (
         "version: 1\n"
-        "mode: enforce\n"
+        "mode: enforced\n"
         "tiers:\n"
         "  free: {budget: 1}\n"
         "routes:\n"
@@ -244,7 +300,7 @@ def test_all_errors_are_listed_at_once_in_the_order_of_the_file() -> None:
     )
     problems = [(problem.line, problem.code) for problem in check(text).errors]
     assert problems == [
-        (2, "mode-not-available"),
+        (2, "bad-choice"),
         (4, "missing-unit"),
         (7, "bad-match"),
         (8, "impossible-objective"),

@@ -202,18 +202,18 @@ def test_an_unknown_environment_lists_the_known_ones() -> None:
     assert (bare.line, bare.hint) == (1, "there are no environments")
 
 
-def test_the_mode_in_force_decides_whether_it_is_refused() -> None:
-    """`enforce` is refused where it would be in force, after the layer was applied."""
-    text = "version: 1\nmode: enforce\nenvironments: {dev: {mode: observe}, prod: {mode: shadow}}\n"
-    assert check(text).errors[0].code == "mode-not-available"
-    assert check(text, environment="dev").policy is not None
-    refused = check(text, environment="prod").errors[0]
-    assert refused.line == 3
-    assert text.splitlines()[2][refused.column - 1 :].startswith("shadow")
-    assert "`mode: shadow`" in refused.message
-    assert "mode: observe" in refused.hint
-    for place in ("tiers: {t: {mode: enforce}}", "routes: {r: {match: GET /r, mode: shadow}}"):
-        assert check(f"version: 1\n{place}\n").errors[0].code == "mode-not-available"
+def test_every_mode_is_taken_at_every_place() -> None:
+    """The file, an environment, a tier and a route may each have any of the three modes."""
+    for mode in Mode:
+        text = (
+            f"version: 1\nmode: {mode}\nservice: s\n"
+            f"tiers: {{t: {{mode: {mode}}}}}\nroutes: {{r: {{match: GET /r, mode: {mode}}}}}\n"
+            f"environments: {{dev: {{mode: {mode}}}}}\n"
+        )
+        for environment in (None, "dev"):
+            policy = compiled(text, environment)
+            given = (policy.mode, policy.tiers["t"].mode, policy.routes["r"].mode)
+            assert given == (mode, mode, mode)
 
 
 def test_every_environment_can_be_judged_at_once() -> None:

@@ -62,19 +62,30 @@ CASES = {
     ),
     "shares of more than all": (
         "concurrency: 8\ntiers:\n  a: {share: 60%}\n  b: {share: 50%}\n",
-        [(5, "error", "shares-over-100")],
+        [
+            (5, "error", "shares-over-100"),
+            (2, "note", "not-in-this-release"),
+            (4, "note", "not-in-this-release"),
+        ],
     ),
-    "shares of all": ("concurrency: 8\ntiers: {a: {share: 33.3%}, b: {share: 66.7%}}\n", []),
+    "shares of all": (
+        "concurrency: 8\ntiers: {a: {share: 33.3%}, b: {share: 66.7%}}\n",
+        [(2, "note", "not-in-this-release"), (3, "note", "not-in-this-release")],
+    ),
     "share of no limit": (
         "tiers: {a: {share: 50%}}\n",
-        [(2, "warning", "share-without-concurrency")],
+        [(2, "warning", "share-without-concurrency"), (2, "note", "not-in-this-release")],
     ),
     "wait as long as the budget": (
         "tiers: {a: {budget: 1s, queue: 1s}}\n",
-        [(2, "warning", "queue-over-budget")],
+        [(2, "warning", "queue-over-budget"), (2, "note", "not-in-this-release")],
     ),
     "ladder that falls": (
         "ladder: {warning: 100%, breach: 90%}\n",
+        [(2, "error", "ladder-order")] * 2,
+    ),
+    "ladder that stands still": (
+        "ladder: {warning: 100%}\n",
         [(2, "error", "ladder-order")],
     ),
     "defaults over a tier": (
@@ -123,30 +134,33 @@ CASES = {
     ),
     "falling percentiles": (
         "routes:\n  a: {match: GET /a, objectives: {p95: 20ms, p50: 30ms}}\n",
-        [(3, "error", "impossible-objective")],
+        [(3, "error", "impossible-objective"), (3, "note", "not-in-this-release")],
     ),
     "falling percentiles of a stage": (
         "stages: {x: {objectives: {p99: 1ms, p99.9: 500us}}}\n",
-        [(2, "error", "impossible-objective")],
+        [(2, "error", "impossible-objective"), (2, "note", "not-in-this-release")],
     ),
     "falling percentiles of a benchmark": (
         "checks: {benchmarks: {b: {p50: 2ms, p95: 1ms}}}\n",
-        [(2, "error", "impossible-objective")],
+        [(2, "error", "impossible-objective"), (2, "note", "not-in-this-release")],
     ),
     "objectives over the loosest budget": (
         TIERS + "routes:\n  a: {match: GET /a, objectives: {p50: 2s, average: 3s}}\n",
-        [(4, "warning", "objective-over-budget")] * 2,
+        [
+            *[(4, "warning", "objective-over-budget")] * 2,
+            (4, "note", "not-in-this-release"),
+        ],
     ),
     "objective between the budgets": (
         TIERS + "routes:\n  a: {match: GET /a, objectives: {p50: 500ms}}\n",
-        [],
+        [(4, "note", "not-in-this-release")],
     ),
     "stage percentiles that do not add up to the route's": (
         (
             "routes:\n  a:\n    match: GET /a\n    stages: {x: {objectives: {p95: 10ms}}, "
             "y: {objectives: {p95: 10ms}}}\n    objectives: {p95: 15ms}\n"
         ),
-        [],
+        [(5, "note", "not-in-this-release")],
     ),
     "stages that miss less often than their route": (
         (
@@ -155,7 +169,7 @@ CASES = {
             "      y: {budget: 10ms, objectives: {p99.9: 10ms}}\n"
             "    objectives: {within_budget: 99%}\n"
         ),
-        [],
+        [(7, "note", "not-in-this-release")],
     ),
     "stages that miss more often than their route": (
         (
@@ -164,7 +178,7 @@ CASES = {
             "      y: {budget: 10ms, objectives: {p99: 10ms}}\n"
             "    objectives: {within_budget: 99%}\n"
         ),
-        [(9, "warning", "percentiles-compound")],
+        [(9, "warning", "percentiles-compound"), (7, "note", "not-in-this-release")],
     ),
     "limit on smaller answers without any": (
         "routes:\n  a: {match: GET /a, objectives: {degraded: 0.1%}}\n",
@@ -174,6 +188,36 @@ CASES = {
         "routes:\n  a: {match: GET /a, answers: [cached]}\n",
         [(3, "warning", "cached-without-cache")],
     ),
+    "stored answer in a cache that keeps none": (
+        "routes:\n  a: {match: GET /a, answers: [cached], cache: {vary: [tier], fresh: 0s}}\n",
+        [(3, "warning", "cached-without-cache")],
+    ),
+    "stored answer that is only ever stale": (
+        "routes:\n  a: {match: GET /a, answers: [cached], cache: {stale: 1m}}\n",
+        [],
+    ),
+    "enforcement that has answers": (
+        "mode: enforce\nroutes:\n  a: {match: GET /a, answers: [reject]}\n",
+        [],
+    ),
+    "enforcement of routes without answers": (
+        "mode: enforce\nroutes:\n  a: {match: GET /a}\n  b: {match: GET /b}\n",
+        [(2, "note", "enforce-without-answers")],
+    ),
+    "enforcement of one route without answers": (
+        "routes:\n  a: {match: GET /a, mode: enforce}\n  b: {match: GET /b}\n",
+        [(3, "note", "enforce-without-answers")],
+    ),
+    "enforcement for a tier, on a route without answers": (
+        "tiers: {t: {mode: enforce}, u: {}}\nroutes:\n  a: {match: GET /a}\n",
+        [(2, "note", "enforce-without-answers")],
+    ),
+    "enforcement no tier is subject to": (
+        "mode: enforce\ntiers: {t: {mode: shadow}}\nroutes:\n  a: {match: GET /a}\n",
+        [],
+    ),
+    "enforcement of a job": ("mode: enforce\nroutes: {j: {budget: 1m}}\n", []),
+    "shadow of a route without answers": ("mode: shadow\nroutes: {a: {match: GET /a}}\n", []),
     "answers in vain": (
         "routes:\n  a: {match: GET /a, answers: [reject, fallback, reject]}\n",
         [(3, "warning", "answer-after-reject"), (3, "warning", "duplicate-answer")],
@@ -184,12 +228,15 @@ CASES = {
     ),
     "cancelled write": (
         "routes:\n  a: {match: [GET /a, POST /a], cancel_safe: true}\n",
-        [(3, "error", "cancel-unsafe")],
+        [(3, "error", "cancel-unsafe"), (3, "note", "not-in-this-release")],
     ),
-    "cancelled read": ("routes:\n  a: {match: [GET /a, HEAD /a], cancel_safe: true}\n", []),
+    "cancelled read": (
+        "routes:\n  a: {match: [GET /a, HEAD /a], cancel_safe: true}\n",
+        [(3, "note", "not-in-this-release")],
+    ),
     "asset larger than all": (
         "checks: {assets: {a.js: 2MB, total: 1MB}}\n",
-        [(2, "error", "asset-over-total")],
+        [(2, "error", "asset-over-total"), (2, "note", "not-in-this-release")],
     ),
     "layer with a slip": (
         TIERS + "environments:\n  dev: {tiers: {fre: {budget: 2s}}}\n",
@@ -244,6 +291,25 @@ def test_what_could_not_be_read_is_not_judged() -> None:
         TIERS + "routes: {a: {match: GET /a, budget: {pro: 2}, stages: {x: 200ms}}}\n",
     ):
         assert [problem.severity for problem in problems(text)] == ["error"], text
+
+
+def test_a_ladder_says_which_level_is_not_above_which() -> None:
+    """The level that stands in the file is named with the one it should be above, and a ladder."""
+    (problem,) = problems("ladder: {breach: 100%}\n")
+    assert problem.message == "the ladder does not rise: breach is 100%, critical before it 100%"
+    assert problem.hint.startswith("warning < critical < breach, such as `ladder: {warning: 80%, ")
+    (other,) = problems("ladder: {warning: 120%}\n")
+    assert other.path == "ladder.warning"
+
+
+def test_what_is_enforced_with_nothing_to_give_names_the_routes() -> None:
+    """One note for one mode lists the routes without answers, of many only some."""
+    routes = "".join(f"  r{i}: {{match: GET /{i}}}\n" for i in range(7))
+    (problem,) = problems("mode: enforce\nroutes:\n" + routes)
+    assert problem.message == (
+        "`mode: enforce` has only the stages' own fallbacks to act with: "
+        "no `answers` on `r0`, `r1`, `r2`, `r3`, `r4` and 2 more"
+    )
 
 
 def test_many_notes_are_no_error() -> None:

@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from budgetware.answers.facts import Header, Headers, end_to_end, is_sound
-
-ANSWER_HEADER: Final = "Budgetware-Answer"
-"""Names the kind of answer that was sent instead of the full response."""
+from budgetware.names import ANSWER_HEADER
 
 CACHE_NAME: Final = b"budgetware"
 """How the cache calls itself in ``Cache-Status``."""

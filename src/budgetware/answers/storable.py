@@ -15,8 +15,8 @@ from math import inf
 from typing import Final
 
 from budgetware._core.policy import CachePolicy
-from budgetware.answers.answer import ANSWER_HEADER
 from budgetware.answers.facts import Header, RequestFacts, ResponseFacts, is_sound, values_of
+from budgetware.names import ANSWER_HEADER
 
 _MEMBER_END: Final = re.compile(rb"[,;\s]+")
 _SECONDS: Final = re.compile(rb'"?([0-9]{1,10})"?')

@@ -227,6 +227,8 @@ class SteeredExchange(Exchange):
             if kind == "http.response.start":
                 if self.given is not None:
                     self.status = message["status"]
+                clock = self.clock
+                menu.cache.wrote(self.asked, message["status"], clock())
                 keeps = menu.keeps
                 if keeps is not None:
                     response = ResponseFacts(message["status"], message.get("headers", ()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from budgetware.errors import PolicyError, Problem
 from budgetware.policyfile.compile import compile_policy, digest_of
-from budgetware.policyfile.findings import Findings, Span, suggestion
+from budgetware.policyfile.findings import Findings, Path, Span, suggestion
 from budgetware.policyfile.layers import (
     ENVIRONMENTS,
     effective,
@@ -16,14 +16,14 @@ from budgetware.policyfile.layers import (
 )
 from budgetware.policyfile.lint import Case, lint
 from budgetware.policyfile.marks import Marks
+from budgetware.policyfile.pending import report_pending
 from budgetware.policyfile.shape import read_shape
-from budgetware.policyfile.source import read_text
+from budgetware.policyfile.source import is_plain, read_text
 from budgetware.policyfile.tree import Table, read_tree
 from budgetware.units import shown
 
 if TYPE_CHECKING:
     from budgetware._core.policy import Policy
-    from budgetware.policyfile.findings import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Document:
 
     Attributes:
         file: The file's name as it was given, ``None`` without a file.
-        text: What it says; empty when it could not be read as text.
+        text: What it says; empty when it could not be decoded.
         policy: What was promised; ``None`` when there is any error.
         problems: Errors, warnings and notes, in the order of the file.
         marks: Places of the entries, for one environment.
@@ -82,11 +82,14 @@ def check(
     """
     found = Findings()
     text = read_text(source, found)
-    tree, broken = read_tree(text, found) if text is not None else (None, set())
+    tree, broken = None, set[Path]()
+    if text is not None and is_plain(text, found):
+        tree, broken = read_tree(text, found)
     if text is None or tree is None:
         return Document(file=file, text=text or "", problems=found.problems())
     reading = _Reading(tree, broken, found, file)
     reading.check_environment(environment)
+    reading.note_what_waits()
     report_near_misses(tree, found)
     policy, marks = reading.judge(environment)
     if every_environment:
@@ -128,6 +131,11 @@ class _Reading:
                 at=entry.key.span if entry else Span(1, 1),
                 path=(ENVIRONMENTS,) if entry else (),
             )
+
+    def note_what_waits(self) -> None:
+        """Note the keys nothing acts on yet."""
+        if self._shape.model is not None:
+            report_pending(self._shape.model, self._tree, self._found)
 
     def judge(self, environment: str | None) -> tuple[Policy | None, Marks]:
         """Return the policy of one environment after linting it."""

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from budgetware._core.policy import UNMATCHED
 from budgetware._core.routes import RouteTable
+from budgetware.policyfile import render
 from budgetware.policyfile.findings import dotted
 from budgetware.policyfile.marks import limit_path, tiers_of
+from budgetware.policyfile.pending import CODE
 from budgetware.policyfile.spending import Spending, table
 from budgetware.units import format_duration
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from budgetware._core.policy import Match, Policy, Route
+    from budgetware.errors import Problem
     from budgetware.policyfile.document import Document
     from budgetware.policyfile.findings import Path
     from budgetware.policyfile.spending import Item
@@ -30,6 +33,7 @@ class Promise:
     Attributes:
         tier: The tier's name, ``None`` where there is none.
         limit_s: The budget in seconds, ``inf`` when nothing is promised.
+        mode: How far budgetware may go for this tier.
         origin: The path of the entry that sets it; empty when nothing does.
         line: That entry's line, 0 when nothing sets it.
         outranked: Entries that would set a budget if this one did not, with their lines.
@@ -41,6 +45,7 @@ class Promise:
 
     tier: str | None
     limit_s: float
+    mode: str
     origin: str
     line: int
     outranked: tuple[tuple[str, float, int], ...]
@@ -58,7 +63,7 @@ class Explanation:
         route: The route's name, ``_unmatched`` for requests no route matches.
         template: What matched, as written; empty for jobs and unmatched requests.
         line: Where the route or its match is written, 0 when it is not.
-        mode: How far budgetware may go.
+        mode: How far budgetware may go for tiers with no mode of their own.
         clock: Which byte ends the budget.
         promises: By tier, in the file's order.
 
@@ -148,6 +153,7 @@ def _promise(document: Document, policy: Policy, route: Route | None, tier: str 
     return Promise(
         tier=tier,
         limit_s=spending.plan.limit_s,
+        mode=policy.mode_of(route, tier),
         origin=dotted(origin or ()),
         line=document.marks.span(*origin).line if origin else 0,
         outranked=tuple(
@@ -174,17 +180,19 @@ def as_text(explanation: Explanation, file: str) -> str:
         rows.append(f"  {explanation.route}: no route matches; tiers and inherited stages apply")
     rows.append(f"  mode {explanation.mode}, clock {explanation.clock}")
     for promise in explanation.promises:
-        rows += ["", *_promise_rows(promise)]
+        rows += ["", *_promise_rows(promise, explanation.mode)]
     return "\n".join(rows)
 
 
-def _promise_rows(promise: Promise) -> list[str]:
+def _promise_rows(promise: Promise, mode: str) -> list[str]:
     who = f"tier {promise.tier}" if promise.tier else "every caller"
     if promise.limit_s < inf:
         limit = format_duration(promise.limit_s)
         rows = [f"  {who}: {limit}, from {promise.origin} (line {promise.line})"]
     else:
         rows = [f"  {who}: no budget, only measured"]
+    if promise.mode != mode:
+        rows.append(f"    mode {promise.mode}")
     rows += [
         f"    not in force: {format_duration(seconds)} from {path} (line {line})"
         for path, seconds, line in promise.outranked
@@ -212,10 +220,26 @@ def _remark(item: Item) -> str:
     return ", ".join(remarks)
 
 
-def as_json(explanations: Sequence[Explanation], file: str) -> str:
+def as_json(explanations: Sequence[Explanation], document: Document) -> str:
     """Return explanations as one JSON object; durations are seconds, ``null`` for no limit."""
-    content = {"file": file, "requests": [_plain(explanation) for explanation in explanations]}
+    content = {
+        "file": document.file,
+        "requests": [_plain(explanation) for explanation in explanations],
+        "notes": [render.plain(problem) for problem in _waiting(document)],
+    }
     return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def remarks(document: Document) -> list[str]:
+    """Return one line for each key of the file that nothing acts on yet."""
+    return [
+        f"note: {problem.message}  ({render.name_of(document)}:{problem.line})"
+        for problem in _waiting(document)
+    ]
+
+
+def _waiting(document: Document) -> list[Problem]:
+    return [problem for problem in document.problems if problem.code == CODE]
 
 
 def _plain(explanation: Explanation) -> dict[str, object]:
@@ -229,6 +253,7 @@ def _plain(explanation: Explanation) -> dict[str, object]:
         "tiers": [
             {
                 "tier": promise.tier,
+                "mode": promise.mode,
                 "budget_s": _finite(promise.limit_s),
                 "from": promise.origin or None,
                 "line": promise.line or None,

@@ -34,6 +34,8 @@ _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 
 PERCENTILE_PATTERN: Final = r"^p([1-9][0-9]?|0)(\.[0-9]{1,4})?$"
 
+_ANSWERS: Final = ("cached", "fallback", "reject")
+
 
 class Text(str):
     """A scalar's text; *plain* when it was written without quotes."""
@@ -78,6 +80,16 @@ def _one_of(names: tuple[str, ...], text: str) -> str:
 
 def _choice(*names: str) -> Any:
     return _reads(partial(_one_of, names), "a word", {"enum": list(names)})
+
+
+def _answer(text: str) -> str:
+    if text == "static":
+        raise FieldError(
+            "`static` has no response to send",
+            'write it down here, such as `static: {status: 200, body: "[]"}` as an entry',
+            "bad-choice",
+        )
+    return _one_of(_ANSWERS, text)
 
 
 def _mode(text: str) -> Mode:
@@ -199,7 +211,7 @@ Size = Annotated[
 ]
 ModeText = Annotated[Mode, *_reads(_mode, "a word", {"enum": list(Mode)})]
 ClockText = Annotated[Clock, *_reads(_clock, "a word", {"enum": list(Clock)})]
-AnswerName = Annotated[str, *_choice("cached", "fallback", "reject")]
+AnswerName = Annotated[str, *_reads(_answer, "a word", {"enum": list(_ANSWERS)})]
 Flag = Annotated[bool, *_reads(_flag, "true or false", {"type": "boolean"})]
 Count = Annotated[
     int, *_reads(_count, "a count", {"type": "integer", "minimum": 1, "maximum": MOST})

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from budgetware.policyfile.pending import remark
 from budgetware.policyfile.schema import PolicyFile
 
 SCHEMA_FILE: Final = "budgetware.schema.json"
@@ -55,7 +56,9 @@ def _cleaned(schema: Any) -> Any:
         return schema
     result: dict[str, Any] = {}
     for key, value in schema.items():
-        if key in {"properties", "patternProperties", "$defs"}:
+        if key == "properties":
+            result[key] = {name: _remarked(name, _cleaned(part)) for name, part in value.items()}
+        elif key in {"patternProperties", "$defs"}:
             result[key] = {name: _cleaned(part) for name, part in value.items()}
         elif key in {"examples", "enum", "const", "required"}:
             result[key] = value
@@ -66,6 +69,12 @@ def _cleaned(schema: Any) -> Any:
     if "patternProperties" in result:
         result["additionalProperties"] = False
     return result
+
+
+def _remarked(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Say in a key's description when nothing acts on it yet."""
+    said = remark(name)
+    return schema | {"description": f"{schema['description']} {said}"} if said else schema
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

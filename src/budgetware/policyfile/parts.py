@@ -6,7 +6,8 @@ The models are the single source of the JSON Schema and of the reference page.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -42,9 +43,10 @@ _LIKE_PERCENTILE: Final = re.compile(r"p[0-9][0-9.]*")
 class UnknownKeysError(ValueError):
     """Keys that the part of the file they are in does not have."""
 
-    def __init__(self, unknown: list[str], known: list[str]) -> None:
+    def __init__(self, unknown: list[str], known: list[str], elsewhere: Mapping[str, str]) -> None:
         self.unknown = unknown
         self.known = known
+        self.elsewhere = elsewhere
         super().__init__(", ".join(unknown))
 
 
@@ -52,6 +54,9 @@ class Part(BaseModel):
     """A mapping of the file; unknown keys are all named at once."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Hints for keys that belong somewhere else, by key."""
 
     @classmethod
     def known_keys(cls) -> list[str]:
@@ -65,7 +70,7 @@ class Part(BaseModel):
         if isinstance(data, dict):
             known = cls.known_keys()
             if unknown := [key for key in data if key not in known and not cls._collects(key)]:
-                raise UnknownKeysError(unknown, known)
+                raise UnknownKeysError(unknown, known, cls.elsewhere)
             return cls._collected(data)
         return data
 
@@ -218,7 +223,12 @@ class TierPart(Part):
         ),
     ] = 0.0
     mode: Annotated[
-        ModeText | None, Field(description="In place of the file's mode.", examples=["observe"])
+        ModeText | None,
+        Field(
+            description="In place of the file's mode. Where route and tier have one, the more "
+            "cautious holds.",
+            examples=["observe"],
+        ),
     ] = None
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from budgetware import units
+from budgetware.policyfile.examples import flow
 from budgetware.policyfile.fields import PERCENTILE_PATTERN
 from budgetware.policyfile.json_schema import json_schema
+from budgetware.policyfile.pending import remark
 from budgetware.policyfile.rules import RULES
 
 _INTRODUCTION: Final = """\
@@ -86,7 +87,7 @@ def _section(schema: dict[str, Any], title: str, place: str, name: str | None) -
     rows = [
         f"## {title}{where}",
         "",
-        *_sentence(part),
+        *_sentence(part, place),
         "| Key | Takes | Meaning |",
         "|---|---|---|",
     ]
@@ -105,13 +106,15 @@ def _section(schema: dict[str, Any], title: str, place: str, name: str | None) -
     return "\n".join([*rows, ""])
 
 
-def _sentence(part: dict[str, Any]) -> list[str]:
-    text = " ".join(str(part.get("description", "")).split())
+def _sentence(part: dict[str, Any], place: str) -> list[str]:
+    """Return what the part is, and what it waits for when a key on the way to it does."""
+    remarks = [said for key in place.split(".") if (said := remark(key))]
+    text = " ".join([*str(part.get("description", "")).split(), *remarks])
     return [text, ""] if text else []
 
 
 def _examples(value: dict[str, Any]) -> str:
-    written = [f"`{_flow(example)}`" for example in value.get("examples", [])]
+    written = [f"`{flow(example)}`" for example in value.get("examples", [])]
     return _cell(f" Such as {', '.join(written)}.") if written else ""
 
 
@@ -140,17 +143,6 @@ def _takes_kind(value: dict[str, Any], kind: str) -> str:
         return f"mapping of names to {_takes(entries[0])}" if entries[0] else "mapping"
     words = {"boolean": "`true`, `false`", "integer": "whole number", "string": "text"}
     return _BY_PATTERN.get(str(value.get("pattern", "")), words.get(kind, kind))
-
-
-def _flow(example: object) -> str:
-    """Return *example* as YAML on one line, in the way people write it."""
-    if isinstance(example, dict):
-        return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in example.items()) + "}"
-    if isinstance(example, list):
-        return "[" + ", ".join(_flow(item) for item in example) + "]"
-    if isinstance(example, str):
-        return json.dumps(example) if set(example) & set('*{}[],"#') else example
-    return json.dumps(example)
 
 
 def _rules() -> str:

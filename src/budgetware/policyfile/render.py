@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from budgetware.policyfile.source import lines_of
+from budgetware.policyfile.source import lines_of, visible
 
 if TYPE_CHECKING:
     from budgetware.errors import Problem
@@ -26,7 +26,7 @@ def name_of(document: Document) -> str:
 
 def as_text(document: Document, *, colour: bool = False) -> str:
     """Return all problems with the lines they are about, and a summary."""
-    lines = lines_of(document.text)
+    lines = lines_of(document.text) if document.text else []
     blocks = [_block(problem, name_of(document), lines, colour) for problem in document.problems]
     return "\n".join([*blocks, summary(document)])
 
@@ -38,22 +38,24 @@ def as_json(document: Document) -> str:
         "valid": document.policy is not None,
         "environment": document.environment,
         "digest": document.policy.digest if document.policy else None,
-        "problems": [
-            {
-                "severity": problem.severity,
-                "code": problem.code,
-                "message": problem.message,
-                "hint": problem.hint,
-                "detail": problem.detail,
-                "path": problem.path,
-                "line": problem.line,
-                "column": problem.column,
-                "length": problem.length,
-            }
-            for problem in document.problems
-        ],
+        "problems": [plain(problem) for problem in document.problems],
     }
     return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def plain(problem: Problem) -> dict[str, object]:
+    """Return *problem* as data for programs."""
+    return {
+        "severity": problem.severity,
+        "code": problem.code,
+        "message": problem.message,
+        "hint": problem.hint,
+        "detail": problem.detail,
+        "path": problem.path,
+        "line": problem.line,
+        "column": problem.column,
+        "length": problem.length,
+    }
 
 
 def summary(document: Document) -> str:
@@ -82,7 +84,8 @@ def _block(problem: Problem, file: str, lines: list[str], colour: bool) -> str: 
     paint, bold, plain = (_COLOURS[problem.severity], _BOLD, _RESET) if colour else ("", "", "")
     title = f"{paint}{problem.severity}[{problem.code}]{plain}{bold}: {problem.message}{plain}"
     if not 0 < problem.line <= len(lines):
-        rows = [title, f"  --> {file}"]
+        place = f"{file}:{problem.line}:{problem.column}" if problem.line else file
+        rows = [title, f"  --> {place}"]
         gutter = "   "
     else:
         number = str(problem.line)
@@ -105,7 +108,7 @@ def _block(problem: Problem, file: str, lines: list[str], colour: bool) -> str: 
 
 def _excerpt(line: str, column: int) -> tuple[str, int]:
     """Return the part of *line* around *column*, and where in it the column is."""
-    shown = line.replace("\t", " ")
+    shown = visible(line)
     offset = column - 1
     if len(shown) <= _WIDEST:
         return shown, offset

@@ -43,7 +43,6 @@ RULES: Final[Mapping[str, str]] = MappingProxyType(
         "invalid": "The value is one the key can have.",
         "too-many-problems": "The file has at most 200 errors, 200 warnings and 200 notes.",
         # The file as a whole.
-        "mode-not-available": "The mode is one this release has: `observe`.",
         "unknown-environment": "The environment asked for is in `environments`.",
         "unknown-tier": "A route's budgets are for tiers of the file.",
         "unknown-stage": "A stage that is dropped is one the route inherits.",
@@ -61,7 +60,7 @@ RULES: Final[Mapping[str, str]] = MappingProxyType(
         "percentiles-added": "A route's percentile is not the sum of its stages' own.",
         "percentiles-compound": "Stages without a margin miss no more often than their route may.",
         "degraded-without-answers": "A limit on smaller answers is for routes that have some.",
-        "cached-without-cache": "A route that answers from its cache has one.",
+        "cached-without-cache": "A route that answers from its cache has one that keeps answers.",
         "duplicate-answer": "Every answer is listed once.",
         "answer-after-reject": "The rejection is the last answer.",
         "job-with-response": "Only routes with `match` have responses.",
@@ -70,6 +69,8 @@ RULES: Final[Mapping[str, str]] = MappingProxyType(
         "new-in-environment": "A name only an environment has is not a typing error.",
         "operations-over-stage": "Operations that add up to more than their stage do not all run.",
         "unallocated": "What no stage plans with is meant as a margin.",
+        "enforce-without-answers": "A route that is enforced has `answers`.",
+        "not-in-this-release": "Every key has an effect.",
         "not-applied": "The service takes the new policy.",
     }
 )

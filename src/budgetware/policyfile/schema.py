@@ -5,6 +5,7 @@ Every field is optional except ``version``: a layer of an environment has the fi
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Annotated, Final
 
 from pydantic import Discriminator, Field, Tag
@@ -87,6 +88,10 @@ Matches = Annotated[
 class RoutePart(Part):
     """A named group of requests, or a job when it matches none."""
 
+    elsewhere = MappingProxyType(
+        {"static": 'an entry of `answers`: `answers: [{static: {status: 200, body: "[]"}}]`'}
+    )
+
     match: Annotated[
         Matches | None,
         Field(
@@ -152,7 +157,12 @@ class RoutePart(Part):
         ),
     ] = None
     mode: Annotated[
-        ModeText | None, Field(description="In place of the file's mode.", examples=["observe"])
+        ModeText | None,
+        Field(
+            description="In place of the file's mode. Where route and tier have one, the more "
+            "cautious holds.",
+            examples=["observe"],
+        ),
     ] = None
     cancel_safe: Annotated[
         Flag,
@@ -172,8 +182,8 @@ class LayerPart(Part):
     mode: Annotated[
         ModeText | None,
         Field(
-            description="`observe` measures and reports. `shadow` and `enforce` are for a later "
-            "release and refused by this one.",
+            description="`observe` measures and reports. `shadow` also decides, and only says what "
+            "it would have done. `enforce` does it. `observe` unless said otherwise.",
             examples=["observe"],
         ),
     ] = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+from budgetware.policyfile.examples import written
 from budgetware.policyfile.fields import Text
 from budgetware.policyfile.findings import (
     NOWHERE,
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 
 _MOST_PASSES: Final = 16
 
-_EXPECTED: Final = {
-    "model_type": "a mapping",
-    "dict_type": "a mapping",
-    "list_type": "a list",
-    "string_type": "text",
+_EXPECTED: Final[dict[str, tuple[str, type]]] = {
+    "model_type": ("a mapping", dict),
+    "dict_type": ("a mapping", dict),
+    "list_type": ("a list", list),
+    "string_type": ("text", str),
 }
 
 
@@ -114,7 +115,9 @@ def _report(error: ErrorDetails, tree: Table, found: Findings) -> list[Path]:
         for name in cause.unknown:
             inner = (*path, name)
             paths.append(inner)
-            hint = "" if found.full else suggestion(name, cause.known, "keys")
+            hint = cause.elsewhere.get(name, "")
+            if not hint and not found.full:
+                hint = suggestion(name, cause.known, "keys")
             at = _locate(tree, inner)[1]
             found.report(
                 "unknown-key", f"unknown key {shown(name)}{where}", hint, at=at, path=inner
@@ -133,8 +136,13 @@ def _report(error: ErrorDetails, tree: Table, found: Findings) -> list[Path]:
     at = key if error["loc"][-1:] == ("[key]",) or value is None else value
     if isinstance(cause, UnitError | FieldError):
         found.report(cause.code, cause.message, cause.hint, at=at, path=path)
-    elif wanted := _EXPECTED.get(error["type"]):
-        found.report("wrong-type", f"{shown(dotted(path))} takes {wanted}", at=at, path=path)
+    elif expected := _EXPECTED.get(error["type"]):
+        wanted, kind = expected
+        example = written(path, kind)
+        message = f"{shown(dotted(path))} takes {wanted}"
+        found.report(
+            "wrong-type", message, f"such as `{example}`" if example else "", at=at, path=path
+        )
     elif error["type"] == "too_short":
         found.report("no-value", f"{shown(dotted(path))} lists nothing", at=key, path=path)
     else:

@@ -42,18 +42,20 @@ def lines_of(text: str) -> list[str]:
 
 
 def read_text(source: str | bytes, found: Findings) -> str | None:
-    """Return the text of *source*, or ``None`` when what it is was reported to *found*."""
+    """Return the text of *source*, or ``None`` when why there is none was reported to *found*."""
     text = _decode(source, found) if isinstance(source, bytes) else source
     if text is None:
         return None
     if len(text) > MOST_BYTES:
         _too_large(found)
         return None
-    text = text.removeprefix("\ufeff")
+    return text.removeprefix("\ufeff")
+
+
+def is_plain(text: str, found: Findings) -> bool:
+    """Tell whether a parser may see *text*; characters that keep it from that are reported."""
     invisible = list(_INVISIBLE.finditer(text))
     tabs = list(_TAB_INDENT.finditer(text))
-    if not invisible and not tabs:
-        return text
     place = _Places(text)
     for bad in invisible[: MOST_PROBLEMS + 1]:
         found.report(
@@ -69,7 +71,12 @@ def read_text(source: str | bytes, found: Findings) -> str | None:
             "indent with spaces; YAML does not allow tabs here",
             at=place.of(bad.start() + bad[0].index("\t")),
         )
-    return None
+    return not invisible and not tabs
+
+
+def visible(line: str) -> str:
+    """Return *line* with a mark for each character that cannot be seen; columns stay."""
+    return _INVISIBLE.sub("\ufffd", line.replace("\t", " "))
 
 
 def _decode(source: bytes, found: Findings) -> str | None:

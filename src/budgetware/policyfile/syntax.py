@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 _NO_SPACE: Final = re.compile(r"\s*(?:- )?([A-Za-z_][\w.-]*):([^\s:/][^:]*)$")
 
+# Text with `{name}` in it, without quotes; after its key, when that is on the same line.
+_UNQUOTED: Final = re.compile(
+    r"""(?:([\w.-]+):[ \t]+)?  ([^\s,\[\]{}"'\#][^,\[\]{}]*  (?:\{[^\s{},]*\}[^,\[\]{}]*)+)""",
+    re.VERBOSE,
+)
+
 
 def explain_syntax(error: yaml.MarkedYAMLError, text: str, found: Findings) -> None:
     """Report the parser's *error* about *text* in words about the text."""
@@ -72,7 +78,7 @@ class _Complaint:
 
     def _second_colon(self) -> tuple[str, str, Span]:
         before = self._line(self._at)[: self._at.column - 1]
-        if ": " in before:
+        if re.search(":[ \t]", before):
             hint = "put the value in quotes, or write nested entries as {key: value}"
             return "a second `: ` on one line", hint, self._at
         above = self._at.line - 1
@@ -118,11 +124,27 @@ class _Complaint:
         return "this quote is never closed", "", self._start
 
     def _open_bracket(self) -> tuple[str, str, Span]:
+        if unquoted := self._unquoted():
+            return unquoted
         bracket = self._line(self._start)[self._start.column - 1 : self._start.column]
         if self._at.line == self._start.line:
             return "a comma or the closing bracket is missing here", "", self._at
         closing = "}" if bracket == "{" else "]"
         return f"this {shown(bracket)} is never closed", f"a {shown(closing)} ends it", self._start
+
+    def _unquoted(self) -> tuple[str, str, Span] | None:
+        """Recognise text that ends, inside brackets, at a brace of its own."""
+        line, column = self._line(self._at), self._at.column - 1
+        for found in _UNQUOTED.finditer(line) if line[column : column + 1] == "{" else ():
+            if found.start(2) < column < found.end(2):
+                value = found[2].rstrip()
+                key = f"{found[1]}: " if found[1] else ""
+                return (
+                    "inside brackets, text with `{` in it needs quotes",
+                    f'quote it: {key}"{value}"',
+                    Span(self._at.line, found.start(2) + 1, len(value)),
+                )
+        return None
 
     def _out_of_line(self) -> tuple[str, str, Span]:
         line = self._line(self._at)

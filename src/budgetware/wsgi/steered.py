@@ -115,6 +115,8 @@ class SteeredExchange(Exchange):
         """Pass the start of the response on, and see whether it is to be kept."""
         write = Exchange.start_response(self, status, headers, *exc_info, **named)
         try:
+            clock = self.clock
+            self.menu.cache.wrote(self.asked, int(status[:3]), clock())
             keeps = self.menu.keeps
             self.draft = None
             if keeps is not None:

@@ -9,9 +9,11 @@ from budgetware.units import LARGEST_BYTES, format_size, shown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from budgetware._core.policy import CachePolicy
     from budgetware.policyfile.findings import Path
     from budgetware.policyfile.lint.case import Case
 
+_SUCH_AS = "`cache: {fresh: 1s, stale: 60s, vary: [identity]}`"
 _OF_RESPONSES = ("clock", "answers", "cache", "cancel_safe")
 
 
@@ -42,10 +44,10 @@ def _material(case: Case) -> None:
     for name, route in case.policy.routes.items():
         if not case.marks.intact("routes", name):
             continue
-        if "cached" in route.answers and route.cache is None:
+        if "cached" in route.answers and (lack := _lack(route.cache)):
             path: Path = ("routes", name, "answers", route.answers.index("cached"))
-            message = "there is never a stored answer: the route has no `cache`"
-            hint = "add one, such as `cache: {fresh: 1s, stale: 60s, vary: [identity]}`"
+            message = f"there is never a stored answer: {lack}"
+            hint = "write one that keeps some, such as " + _SUCH_AS
             case.found.report("cached-without-cache", message, hint, path=path, severity="warning")
         if route.objectives and route.objectives.degraded is not None and not route.answers:
             path = ("routes", name, "objectives", "degraded")
@@ -54,6 +56,13 @@ def _material(case: Case) -> None:
             case.found.report(
                 "degraded-without-answers", message, hint, path=path, severity="warning"
             )
+
+
+def _lack(cache: CachePolicy | None) -> str:
+    """Return why nothing is ever stored, empty when something may be."""
+    if cache is None:
+        return "the route has no `cache`"
+    return "" if cache.fresh or cache.stale else "its `cache` keeps none, fresh or stale"
 
 
 def _jobs(case: Case) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import fsum
 from typing import TYPE_CHECKING
 
@@ -58,13 +59,20 @@ def _queues(case: Case) -> None:
 def _ladder(case: Case) -> None:
     """Find a level of the ladder that is not above the one before."""
     ladder = case.policy.ladder
-    if case.marks.intact("ladder") and not ladder.warning < ladder.critical < ladder.breach:
+    if not case.marks.intact("ladder"):
+        return
+    levels = (("warning", ladder.warning), ("critical", ladder.critical), ("breach", ladder.breach))
+    for (lower, below), (name, level) in pairwise(levels):
+        if level > below:
+            continue
+        given = next((key for key in (name, lower) if case.marks.has("ladder", key)), name)
         case.found.report(
             "ladder-order",
-            f"the ladder does not rise: warning {format_percent(ladder.warning)}, "
-            f"critical {format_percent(ladder.critical)}, breach {format_percent(ladder.breach)}",
-            "warning < critical < breach",
-            path=("ladder",),
+            f"the ladder does not rise: {name} is {format_percent(level)}, "
+            f"{lower} before it {format_percent(below)}",
+            "warning < critical < breach, such as "
+            "`ladder: {warning: 80%, critical: 100%, breach: 150%}`",
+            path=("ladder", given),
         )
 
 
