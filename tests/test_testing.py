@@ -16,10 +16,12 @@ from tests.core.programs import TICK
 import budgetware.wsgi
 from budgetware import PolicyError, budget, testing
 from budgetware._core.current import current_budget
+from budgetware._core.decide import Action
 from budgetware._core.policy import Policy
 from budgetware._core.record import RequestRecord
+from budgetware._core.steering import Steering
 from budgetware.runtime import Runtime
-from budgetware.testing import FakeClock, assert_within_budget, captured, recorded
+from budgetware.testing import FakeClock, assert_within_budget, captured, deciding, recorded
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -343,3 +345,15 @@ def test_the_plugin_is_registered_with_pytest() -> None:
     project = (ROOT / "pyproject.toml").read_text("utf-8")
 
     assert '[project.entry-points.pytest11]\nbudgetware = "budgetware.pytest_plugin"' in project
+
+
+def test_deciding_takes_the_forecasts_place_and_gives_it_back() -> None:
+    """A word that is no decision is an error; nested, the inner one counts."""
+    with deciding("answer"):
+        with deciding("run"):
+            assert Steering.forced is Action.RUN
+        assert Steering.forced is Action.ANSWER
+    assert Steering.forced is None
+    with pytest.raises(ValueError, match="perhaps"), deciding("perhaps"):
+        pass
+    assert Steering.forced is None

@@ -13,13 +13,23 @@ from typing import Final
 
 from budgetware._core.budget import Budget
 from budgetware._core.current import current_budget
+from budgetware._core.decide import Action
 from budgetware._core.engine import Engine
 from budgetware._core.policy import Policy
 from budgetware._core.record import RequestRecord, StageTotal
+from budgetware._core.steering import Steering
 from budgetware.runtime import Options, Runtime
 from budgetware.units import format_duration
 
-__all__ = ["Capture", "FakeClock", "assert_within_budget", "captured", "recorded", "request"]
+__all__ = [
+    "Capture",
+    "FakeClock",
+    "assert_within_budget",
+    "captured",
+    "deciding",
+    "recorded",
+    "request",
+]
 
 SERVER_ERROR: Final = 500
 
@@ -151,6 +161,28 @@ def request(
     """
     with _served(Runtime.current().engine, method, path, tier, status) as account:
         yield account
+
+
+@contextmanager
+def deciding(action: str) -> Iterator[None]:
+    """Have every decision of this process be *action*, whatever the forecast says.
+
+    It is acted upon where the policy's mode is ``enforce``: ``answer`` at the beginning sends the
+    route's first answer without calling the application, at a stage with a fallback it is the
+    fallback that runs, as with ``skip``.
+
+    Args:
+        action: ``run``, ``skip``, ``answer``, ``probe`` or ``reject``.
+
+    Raises:
+        ValueError: It is none of these.
+
+    """
+    before, Steering.forced = Steering.forced, Action(action)
+    try:
+        yield
+    finally:
+        Steering.forced = before
 
 
 def assert_within_budget(records: RequestRecord | Iterable[RequestRecord]) -> None:

@@ -52,6 +52,7 @@ class Reason(StrEnum):
     LAST_EXIT = "last_exit"
     OWN_FALLBACK = "own_fallback"
     PROBE_DUE = "probe_due"
+    FORCED = "forced"
 
 
 class Decision(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from budgetware._core.entrance import is_asked, rules_of
 from budgetware._core.lane import Lane, RetiredLanes
 from budgetware._core.policy import OTHER, Plan, Policy, Route
 from budgetware._core.routes import RouteTable
@@ -25,7 +26,7 @@ class Desk:
         policy: What it was compiled from.
         literal: The lanes of routes without parameters, by path and method.
         unmatched: The lanes of requests no route is for.
-        steers: Whether any route may be answered with something smaller.
+        steers: Whether any request may be answered with something smaller, or asked to wait.
 
     """
 
@@ -38,6 +39,7 @@ class Desk:
     ) -> None:
         self.policy = policy
         self.steers = False
+        self._rules = rules_of(policy)
         self._tally = tally
         self._relieve = relieve
         self._steer = steer
@@ -124,5 +126,6 @@ class Desk:
         plan = self.policy.plan(route, tier)
         lane = Lane(plan, self._tally, self.policy.digest, lanes, self._relieve)
         lane.steering = self._steer(plan)
-        self.steers = self.steers or lane.steering is not None
+        decided = lane.steering is not None or is_asked(plan, self._rules)
+        self.steers = self.steers or decided
         return lane

@@ -18,6 +18,7 @@ from budgetware._core.account import account
 from budgetware._core.budget import MOST_STAGES, Budget
 from budgetware._core.current import current_budget, handle
 from budgetware._core.desk import Desk
+from budgetware._core.entrance import Entrance
 from budgetware._core.forecast import Forecast
 from budgetware._core.lane import Lane
 from budgetware._core.policy import Mode, Plan, Policy
@@ -76,6 +77,7 @@ class Engine:
 
     Attributes:
         steers: Whether any request is decided on, and not only measured.
+        entrance: Asks requests whether they may come in.
 
     """
 
@@ -99,6 +101,8 @@ class Engine:
         self._on_fault = on_fault
         self._telling = _Telling()
         self._traffic = Traffic(Forecast(), random)
+        self.entrance = Entrance(clock, self.tally.passed)
+        self.entrance.adopt(policy or Policy())
         self._desk = self._desk_of(Policy() if policy is None else policy)
         self.steers = self._desk.steers
 
@@ -110,6 +114,7 @@ class Engine:
     def adopt(self, policy: Policy) -> None:
         """Put *policy* in force for requests that begin from now on."""
         retired = self._desk
+        self.entrance.adopt(policy)
         self._desk = self._desk_of(policy)
         self.steers = self._desk.steers
         retired.retire()

@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 from budgetware._core.decide import (
     DEGRADED_WORTH,
@@ -19,6 +19,7 @@ from budgetware._core.decide import (
     Action,
     Decision,
     Facts,
+    Reason,
     decide,
     enough,
 )
@@ -81,8 +82,11 @@ class Steering:
         acts: Whether decisions are carried out, or only counted.
         plan: What is promised.
         menu: What a door has found there is to answer with.
+        forced: What every decision is, for tests; ``None`` in life.
 
     """
+
+    forced: ClassVar[Action | None] = None
 
     __slots__ = (
         "_enough",
@@ -118,6 +122,10 @@ class Steering:
 
     def _decide(self, course: Course, point: str | None, facts: Facts, now_s: float) -> Decision:
         forecast = self._forecast
+        if Steering.forced is not None:
+            decision = Decision(Steering.forced, Reason.FORCED)
+            self._told(decision)
+            return decision
         if forecast is None:
             return RUN
         load = course.load if point is None else self._traffic.now

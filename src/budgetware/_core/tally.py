@@ -221,6 +221,7 @@ class Tally:
         self.faults: dict[str, int] = {}
         self.decisions: dict[Choice, int] = {}
         self.degraded: dict[tuple[str, str | None, str, str], int] = {}
+        self.admission: dict[tuple[str | None, Mode, str], int] = {}
         self._undeclared: set[str] = set()
         self._intakes: list[Intake] = []
         self._orphans = False
@@ -301,6 +302,14 @@ class Tally:
             if key not in self.degraded and len(self.degraded) >= MOST_SERIES:
                 key = (OTHER, None, answer, OTHER)
             self.degraded[key] = self.degraded.get(key, 0) + 1
+
+    def passed(self, tier: str | None, mode: Mode, passage: str) -> None:
+        """Count what became of a request at the entrance that was not just let in."""
+        with self.lock:
+            key = (tier, mode, passage)
+            if key not in self.admission and len(self.admission) >= MOST_SERIES:
+                key = (OTHER, mode, passage)
+            self.admission[key] = self.admission.get(key, 0) + 1
 
     def absorb(self) -> None:
         """Sort everything pending into the buckets."""
