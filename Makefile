@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 BENCH_PYTHON ?= $(shell for p in python3.13 $(HOME)/.pyenv/versions/3.13.*/bin/python $(PYTHON); \
 	do "$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: demo test coverage lint bench clean
+.PHONY: demo test coverage lint bench bench-live clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python -m examples.demo
@@ -29,6 +29,10 @@ lint: $(VENV)/.dev
 
 bench:
 	$(BENCH_PYTHON) benchmarks/run.py
+
+# Real servers under open-loop overload; a part of `bench`, some three minutes.
+bench-live:
+	$(BENCH_PYTHON) benchmarks/run.py --only live
 
 clean:
 	rm -rf $(VENV) benchmarks/.env benchmarks/results

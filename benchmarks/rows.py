@@ -155,6 +155,26 @@ ROWS: Final = (
         unit=" MB",
         digits=1,
     ),
+    Row(
+        name="live-goodput",
+        group="live",
+        what="3x capacity: answers in time, of capacity",
+        goal=80.0,
+        at_least=True,
+        unit=" %",
+        digits=0,
+    ),
+    Row(
+        name="live-late-after",
+        group="live",
+        what="within 10 s of the load dropping: late",
+        goal=1.0,
+        unit=" %",
+        digits=2,
+    ),
+    Row(
+        name="live-health", group="live", what="failed health checks meanwhile", goal=0.0, digits=0
+    ),
 )
 """In the order of the table; the rows of a group are measured in one process."""
 

@@ -1,0 +1,64 @@
+"""A service with a backend of fixed capacity, for ``live.py``: ``python -m benchmarks.overloaded``.
+
+The backend does eight things at once and takes 20 ms for each, so there are 400 requests per second
+in it; what comes on top waits for its turn, which is what overload looks like from inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from budgetware import BudgetMiddleware, budget
+
+AT_ONCE = 8
+TAKES_S = 0.02
+CAPACITY = AT_ONCE / TAKES_S
+BUDGET_S = 0.15
+
+
+def application() -> BudgetMiddleware:
+    """Return the service; ``BUDGETWARE_MODE=observe`` keeps it from answering in time."""
+    backend = asyncio.Semaphore(AT_ONCE)
+
+    async def work(_: Request) -> Response:
+        with budget.stage("backend"):
+            async with backend:
+                await asyncio.sleep(TAKES_S)
+        return PlainTextResponse("full")
+
+    async def health(_: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    app = Starlette(routes=[Route("/work", work), Route("/healthz", health)])
+    return BudgetMiddleware(app, policy=Path(__file__).with_suffix(".yaml"), histograms="off")
+
+
+def main() -> None:
+    """Serve until a signal comes; print the port first."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        application(),
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+        backlog=4096,
+    )
+    print(listening.getsockname()[1], flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn stops in order, then raises it again
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    main()
