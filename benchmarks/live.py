@@ -8,6 +8,7 @@ has within the budget, measured from the moment a request should have been sent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -51,10 +52,8 @@ class Client:
         ):  # a server may have closed a connection it had no use for
             body = await self._answer(path, *self._idle.pop())
         if body is None:
-            try:
+            with contextlib.suppress(OSError):
                 body = await self._answer(path, *await asyncio.open_connection(HOST, self._port))
-            except OSError:
-                pass
         if body is None:
             self.failed[path] += 1
         else:

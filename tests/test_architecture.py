@@ -40,6 +40,7 @@ ROWS = (
     "_core.rate",
     "_core.ticket",
     "_core.admit",
+    "_core.entrance",
     "_core.tally",
     "_core.lane",
     "_core.desk",

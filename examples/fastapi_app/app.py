@@ -1,4 +1,4 @@
-"""A trading API that keeps its promises in ``budgetware.yaml``, and can say when it did not.
+"""A trading API that keeps the promises in ``budgetware.yaml``, and says when it could not.
 
 ``uvicorn --factory examples.fastapi_app.app:create_app`` runs it; ``README.md`` says what to look
 at.
@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
-from starlette.types import Scope
 
 from budgetware import BudgetMiddleware
-from examples.callers import KEY_HEADER, tier_of
-from examples.fastapi_app import admin, routes
+from examples.fastapi_app import admin, door, routes
 from examples.fastapi_app.database import Database
 from examples.fastapi_app.desks import Desks, hub_client
 from examples.fastapi_app.model import Model
 from examples.fastapi_app.observability import RequestId, configure_logging, metrics_for
-from examples.fastapi_app.platform import Platform
+from examples.fastapi_app.platform import Platform, glances_at
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
     from budgetware.runtime import Options
 
 POLICY: Final = Path(__file__).with_name("budgetware.yaml")
-
-_KEY_HEADER: Final = KEY_HEADER.lower().encode("ascii")
 
 
 def create_app(**options: Unpack[Options]) -> FastAPI:
@@ -47,19 +43,20 @@ def create_app(**options: Unpack[Options]) -> FastAPI:
             database = Database(Path(folder) / "trading.db")
             stack.push_async_callback(database.close)
             hub = await stack.enter_async_context(hub_client())
-            yield {"platform": Platform(database, Model.trained(), Desks(hub), registry)}
+            glances = await glances_at(database)
+            platform = Platform(database, Model.trained(), Desks(hub), registry, glances)
+            yield {"platform": platform}
 
     app = FastAPI(title="Trading API", lifespan=lifespan)
     app.include_router(routes.router)
     app.include_router(admin.router)
     settings: Options = {"policy": POLICY, "meter_provider": metrics_for(registry), **options}
-    app.add_middleware(BudgetMiddleware, tier=caller_tier, **settings)
+    app.add_middleware(
+        BudgetMiddleware,
+        tier=door.caller_tier,
+        identity=door.caller_name,
+        fallbacks={"signals": door.quick_signal},
+        **settings,
+    )
     app.add_middleware(RequestId)
     return app
-
-
-def caller_tier(scope: Scope) -> str | None:
-    """Look the tier of the caller's key up, before anything else happens to the request."""
-    headers = dict(scope["headers"])
-    key = headers.get(_KEY_HEADER)
-    return tier_of(None if key is None else key.decode("latin-1"))

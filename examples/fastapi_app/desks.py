@@ -33,6 +33,10 @@ class Desks:
         self._clock = clock
         self._known: dict[str, tuple[float, str]] = {}
 
+    def known(self, symbol: str) -> str | None:
+        """Return the desk as it was last heard, without asking."""
+        return self._known.get(symbol, (0.0, None))[1]
+
     async def of(self, symbol: str) -> str | None:
         """Return the desk that trades *symbol*, or ``None`` when the hub does not answer."""
         asked_at, desk = self._known.get(symbol, (float("-inf"), None))

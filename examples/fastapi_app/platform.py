@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import APIKeyHeader
@@ -14,7 +14,22 @@ from examples.callers import KEY_HEADER, Caller, caller_of
 from examples.fastapi_app.database import Database
 from examples.fastapi_app.desks import Desks
 from examples.fastapi_app.market import SYMBOLS
-from examples.fastapi_app.model import Model
+from examples.fastapi_app.model import Model, features_of
+
+
+class Glance(NamedTuple):
+    """What was last seen of a symbol.
+
+    Attributes:
+        price: Its price.
+        volatility: How much it moved.
+        chance: What the model said of it, ``None`` if it was not asked yet.
+
+    """
+
+    price: float
+    volatility: float
+    chance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +41,7 @@ class Platform:
         model: Predicts what a price does next.
         desks: Asks the central hub.
         registry: What a scrape sees.
+        glances: What was last seen of each symbol, to answer from when time is short.
 
     """
 
@@ -33,6 +49,16 @@ class Platform:
     model: Model
     desks: Desks
     registry: CollectorRegistry
+    glances: dict[str, Glance]
+
+
+async def glances_at(database: Database) -> dict[str, Glance]:
+    """Look at every symbol once."""
+    glances = {}
+    for symbol in SYMBOLS:
+        prices = await database.history(symbol)
+        glances[symbol] = Glance(prices[-1], features_of(prices).volatility)
+    return glances
 
 
 async def _platform(request: Request) -> Platform:

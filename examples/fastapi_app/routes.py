@@ -14,10 +14,18 @@ from starlette.responses import Response
 from budgetware import budget
 from examples.fastapi_app.database import Database, Order
 from examples.fastapi_app.market import SYMBOLS
-from examples.fastapi_app.model import features_of
-from examples.fastapi_app.platform import KnownCaller, ListedSymbol, ThePlatform, known_caller
+from examples.fastapi_app.model import Features, features_of
+from examples.fastapi_app.platform import (
+    Glance,
+    KnownCaller,
+    ListedSymbol,
+    Platform,
+    ThePlatform,
+    known_caller,
+)
 
 CERTAIN_ENOUGH: Final = 0.55
+UNDECIDED: Final = 0.5
 MOST_PER_ORDER: Final = 1_000_000.0
 
 router: Final = APIRouter(tags=["trading"], dependencies=[Depends(known_caller)])
@@ -55,6 +63,18 @@ class Receipt(BaseModel):
     price: float
 
 
+def last_score(platform: Platform, symbol: str, _features: Features) -> float:
+    """Return what the model said last: what stands in for it when it will not fit."""
+    chance = platform.glances[symbol].chance
+    return UNDECIDED if chance is None else chance
+
+
+@budget.stage("ml", fallback=last_score)
+def score(platform: Platform, _symbol: str, features: Features) -> float:
+    """Ask the model."""
+    return platform.model.chance_of_rise(features)
+
+
 @router.get("/signals/{symbol}", response_model=Signal)
 async def signal(symbol: ListedSymbol, platform: ThePlatform) -> Response:
     """Compute a trading signal: the critical path, 30 ms for an enterprise caller."""
@@ -65,11 +85,11 @@ async def signal(symbol: ListedSymbol, platform: ThePlatform) -> Response:
     chance: float | None = None
     action: Literal["buy", "sell", "hold"] = "hold"
     if features.lively:
-        with budget.stage("ml"):
-            chance = platform.model.chance_of_rise(features)
+        chance = score(platform, symbol, features)
         with budget.stage("trading"):
             if max(chance, 1.0 - chance) > CERTAIN_ENOUGH:
                 action = "buy" if chance > CERTAIN_ENOUGH else "sell"
+    platform.glances[symbol] = Glance(prices[-1], features.volatility, chance)
     with budget.stage("hub"):
         desk = await platform.desks.of(symbol)
     with budget.stage("response"):

@@ -25,6 +25,7 @@ VIOLATIONS: Final = "budgetware.violations"
 INTERNAL_ERRORS: Final = "budgetware.internal.errors"
 DECISIONS: Final = "budgetware.decisions"
 DEGRADED: Final = "budgetware.degraded"
+ADMISSION: Final = "budgetware.admission"
 
 # Attributes.
 ROUTE: Final = "budgetware.route"

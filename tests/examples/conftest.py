@@ -77,10 +77,13 @@ def running() -> Iterator[Trading]:
         wrapper_class=structlog.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    app: FastAPI = create_app(observers=[records.append], logger=logger)
-    with TestClient(app) as client:
-        trading = Trading(client, records)
-        yield trading
+    with pytest.MonkeyPatch.context() as patch:
+        # What the routes do is looked at here; answering in time depends on how fast we are.
+        patch.setenv("BUDGETWARE_MODE", "observe")
+        app: FastAPI = create_app(observers=[records.append], logger=logger)
+        with TestClient(app) as client:
+            trading = Trading(client, records)
+            yield trading
 
 
 def _keep(trading: Trading, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -4,8 +4,8 @@ A policy's rates and its concurrency in one place that outlives a reload. A ``Vi
 request's: it holds the request's ticket, and whoever began it ends it with ``leave``. The door does
 the waiting, and the answering of those that are turned away.
 
-Lanes that observe are not asked. Those in shadow are asked on a ledger of their own: what they would
-have been told is counted, takes no slot from anybody, and lets everybody in.
+Lanes that observe are not asked. Those in shadow are asked on a ledger of their own: what they
+would have been told is counted, takes no slot from anybody, and lets everybody in.
 """
 
 from __future__ import annotations

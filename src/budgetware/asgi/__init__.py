@@ -7,6 +7,7 @@ and its return value and exceptions are its own.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from budgetware.answers.stored import AsyncStore
     from budgetware.asgi.helm import Helm
+    from budgetware.limits.tasks import AsyncSharedRates
     from budgetware.runtime import Options
 
 __all__ = ["ASGIApp", "BudgetMiddleware", "Message", "Receive", "Scope", "Send"]
@@ -54,13 +56,16 @@ class BudgetMiddleware:
         fallbacks: The application's own cheap answers by route; each is given the scope.
         store: Where several processes keep full responses, such as ``AsyncRedisStore``; this
             process's memory always does.
+        rates: Where several processes count their callers' requests together: ``AsyncSharedRates``.
+            By default each counts for itself.
         server_timing: Whether to answer with a ``Server-Timing`` header, or a predicate of the
             scope that says so per request. It tells callers about internals; off by default.
         options: See ``budgetware.runtime.Options``: ``policy``, ``meter_provider`` and others.
 
     Raises:
         PolicyError: The policy file cannot be used.
-        TypeError: An option does not exist, or *tier* or *server_timing* cannot be called.
+        TypeError: An option does not exist, *tier* or *server_timing* cannot be called, or *rates*
+            are not for coroutines.
 
     """
 
@@ -72,11 +77,14 @@ class BudgetMiddleware:
         identity: Callable[[Scope], str | None] | None = None,
         fallbacks: Mapping[str, Callable[[Any], Any]] | None = None,
         store: AsyncStore | None = None,
+        rates: AsyncSharedRates | None = None,
         server_timing: bool | Callable[[Scope], bool] = False,
         **options: Unpack[Options],
     ) -> None:
         fallbacks = dict(fallbacks or {})
         check_callables(tier=tier, identity=identity, server_timing=server_timing or None)
+        if rates is not None and not inspect.iscoroutinefunction(rates.take):
+            raise TypeError(f"rates must be for coroutines, as AsyncSharedRates, not {rates!r}")
         self._app = app
         self._tier = tier
         self._kind = TimedExchange if server_timing is True else Exchange
@@ -93,7 +101,7 @@ class BudgetMiddleware:
                 Policy(service="refused"), {"histograms": "off", "traces": "off"}
             )
         self._engine = self._runtime.engine
-        self._answering = (identity, fallbacks, store)
+        self._answering = (identity, fallbacks, store, rates)
         self._steers: Helm | None = None
         if self._engine.steers:
             self._helm()

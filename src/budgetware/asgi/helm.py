@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import random
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from budgetware.answers.cache import AsyncResponseCache
 from budgetware.answers.facts import RequestFacts
 from budgetware.answers.menu import SHARED_S, Menu
 from budgetware.asgi.exchange import ASGIApp, Exchange, Receive, Scope, Send, TimedExchange
+from budgetware.asgi.gate import Gate
 from budgetware.asgi.steered import SteeredExchange
 from budgetware.runtime import WITH_BODY
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from budgetware._core.engine import Engine
     from budgetware._core.steering import Steering
     from budgetware.answers.stored import AsyncStore
+    from budgetware.limits.tasks import AsyncSharedRates
 
 _set = current_budget.set
 _reset = current_budget.reset
@@ -26,12 +29,13 @@ Answering = tuple[
     Callable[[Scope], str | None] | None,
     Mapping[str, Callable[[Any], Any]],
     "AsyncStore | None",
+    "AsyncSharedRates | None",
 ]
-"""Who names the caller, the application's own fallbacks by route, and the shared store."""
+"""Who names the caller, the application's own fallbacks by route, the shared store and rates."""
 
 
 class Helm:
-    """Serves requests that may be answered with something smaller.
+    """Serves requests that may be answered with something smaller, or not be let in at once.
 
     Args:
         app: The application.
@@ -54,7 +58,8 @@ class Helm:
         self._engine = engine
         self._tier_in = tier_in
         self._kind_in = kind_in
-        self._identity, self._fallbacks, store = answering
+        self._identity, self._fallbacks, store, rates = answering
+        self._gate = Gate(engine, rates)
         self._cache = AsyncResponseCache(shared=store)
         self._shared_s = 0.0 if store is None else SHARED_S
 
@@ -68,30 +73,42 @@ class Helm:
             exchange.engine = engine
             exchange.forward = send
             exchange.timed_answer = self._kind_in(scope) is TimedExchange
-            steering = exchange.lane.steering
+            lane = exchange.lane
+            steering, asked = lane.steering, None
             menu = None if steering is None else self._menu(steering)
             exchange.prepare(scope, menu)
+            visit = engine.entrance.visit(lane.plan, method, scope["path"], root)
             if steering is not None:
                 asked = self._facts(scope, steering.plan.route, steering.plan.tier)
-                exchange.embark(steering, asked)
+                if visit is None:
+                    exchange.embark(steering, asked)
             if method != "GET" and method in WITH_BODY:
                 receive = exchange.timed(receive)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the answer
             engine.fault("begin", error)
         else:
-            token = _set(exchange)
-            try:
-                return await exchange.serve(self._app, receive)
-            except BaseException as error:
-                exchange.raised(error)
-                raise
-            finally:
-                exchange.finish()
-                try:  # noqa: SIM105 - as in the door itself
-                    _reset(token)
-                except ValueError:
-                    pass
+            if visit is None:
+                return await self._run(exchange, receive)
+            who = partial(self._identity_of, scope)
+            if asked is not None:
+                who = partial(getattr, asked, "identity")
+            run = partial(self._run, exchange, receive)
+            return await self._gate.serve(visit, exchange, steering, asked, who, run)
         return await self._app(scope, receive, send)
+
+    async def _run(self, exchange: SteeredExchange, receive: Receive) -> Any:
+        token = _set(exchange)
+        try:
+            return await exchange.serve(self._app, receive)
+        except BaseException as error:
+            exchange.raised(error)
+            raise
+        finally:
+            exchange.finish()
+            try:  # noqa: SIM105 - as in the door itself
+                _reset(token)
+            except ValueError:
+                pass
 
     def _menu(self, steering: Steering) -> Menu:
         """Return what the route and tier of *steering* may answer with."""

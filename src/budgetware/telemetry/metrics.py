@@ -31,6 +31,7 @@ COUNTERS: Final = (
     (names.VIOLATIONS, "{violation}", "Requests and stages that went over a rung."),
     (names.DECISIONS, "{decision}", "Decisions that took a second thought, by mode and reason."),
     (names.DEGRADED, "{request}", "Requests answered with something smaller, and why."),
+    (names.ADMISSION, "{request}", "Requests that were not just let in, and what became of them."),
     (names.INTERNAL_ERRORS, "{error}", "Failures of budgetware itself; no response changed."),
 )
 GAUGES: Final = (

@@ -115,6 +115,7 @@ class Snapshot:
             faults = dict(tally.faults)
             decisions = dict(tally.decisions)
             degraded = dict(tally.degraded)
+            admission = dict(tally.admission)
         for (route, tier, mode, action, reason), count in decisions.items():
             attributes = attributes_of(
                 (names.ROUTE, route),
@@ -132,6 +133,11 @@ class Snapshot:
                 (names.REASON, why),
             )
             self._count(names.DEGRADED, attributes, count)
+        for (tier, mode, passage), count in admission.items():
+            attributes = attributes_of(
+                (names.TIER, tier), (names.MODE, mode), (names.OUTCOME, passage)
+            )
+            self._count(names.ADMISSION, attributes, count)
         for request in requests:
             self._include_request(request)
             if spreads:

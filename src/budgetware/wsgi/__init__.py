@@ -7,7 +7,9 @@ body, and never in between, so nothing is left behind on the server's thread. Th
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from budgetware._core.current import current_budget
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from budgetware.answers.stored import Store
+    from budgetware.limits.threads import SharedRates
     from budgetware.runtime import Options
-    from budgetware.wsgi.helm import Helm
+    from budgetware.wsgi.helm import Helm, Where
 
 _set = current_budget.set
 
@@ -46,13 +49,16 @@ class BudgetMiddleware:
         fallbacks: The application's own cheap answers by route; each is given the environ.
         store: Where several processes keep full responses, such as ``RedisStore``; this process's
             memory always does.
+        rates: Where several processes count their callers' requests together: ``SharedRates``. By
+            default each counts for itself.
         server_timing: Whether to answer with a ``Server-Timing`` header, or a predicate of the
             environ that says so per request. It tells callers about internals; off by default.
         options: See ``budgetware.runtime.Options``: ``policy``, ``meter_provider`` and others.
 
     Raises:
         PolicyError: The policy file cannot be used.
-        TypeError: An option does not exist, or *tier* or *server_timing* cannot be called.
+        TypeError: An option does not exist, *tier* or *server_timing* cannot be called, or *rates*
+            are for coroutines.
 
     """
 
@@ -64,22 +70,26 @@ class BudgetMiddleware:
         identity: Callable[[Environ], str | None] | None = None,
         fallbacks: Mapping[str, Callable[[Any], Any]] | None = None,
         store: Store | None = None,
+        rates: SharedRates | None = None,
         server_timing: bool | Callable[[Environ], bool] = False,
         **options: Unpack[Options],
     ) -> None:
         check_callables(tier=tier, identity=identity, server_timing=server_timing or None)
+        if rates is not None and inspect.iscoroutinefunction(rates.take):
+            raise TypeError(f"rates must be for threads, as SharedRates, not {rates!r}")
         self._app = app
         self._tier = tier
         self._kind = TimedExchange if server_timing is True else Exchange
         self._tells_timing = server_timing if callable(server_timing) else None
         self._runtime = Runtime.start(**options)
         self._engine = self._runtime.engine
-        self._answering = (identity, dict(fallbacks or {}), store)
+        self._answering = (identity, dict(fallbacks or {}), store, rates)
         self._steers: Helm | None = None
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         engine = self._engine
+        serve = None
         try:
             method = environ["REQUEST_METHOD"]
             root = environ.get("SCRIPT_NAME", "")
@@ -88,19 +98,19 @@ class BudgetMiddleware:
                 root, path = _decoded(root), _decoded(path)
             tier = environ.get(TIER_KEY) if self._tier is None else self._tier_of(environ)
             if engine.steers:
-                steering = engine.lane(method, path or "/", tier, root).steering
-                if steering is not None:
-                    serve = self._helm().serve
-                    return serve(environ, start_response, steering, method, path or "/", tier, root)
-            kind = self._kind if self._tells_timing is None else self._kind_of(environ)
-            exchange = engine.begin_as(kind, method, path or "/", tier, root)
-            exchange.engine = engine
-            exchange.forward = start_response
-            if method != "GET" and method in WITH_BODY:
-                environ["wsgi.input"] = TimedInput(environ["wsgi.input"], exchange)
+                serve = self._steered(environ, start_response, (method, path or "/", tier, root))
+            if serve is None:
+                kind = self._kind if self._tells_timing is None else self._kind_of(environ)
+                exchange = engine.begin_as(kind, method, path or "/", tier, root)
+                exchange.engine = engine
+                exchange.forward = start_response
+                if method != "GET" and method in WITH_BODY:
+                    environ["wsgi.input"] = TimedInput(environ["wsgi.input"], exchange)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the answer
             engine.fault("begin", error)
         else:
+            if serve is not None:
+                return serve()
             token = _set(exchange)
             try:
                 body = self._app(environ, exchange.start_response)
@@ -119,13 +129,27 @@ class BudgetMiddleware:
         # Out here, so that what the application raises has no error of ours for its context.
         return self._app(environ, start_response)
 
+    def _steered(
+        self, environ: Environ, start_response: StartResponse, where: Where
+    ) -> Callable[[], Iterable[bytes]] | None:
+        """Return what serves the request if it is more than measured."""
+        method, path, _, root = where
+        lane = self._engine.lane(*where)
+        visit = self._engine.entrance.visit(lane.plan, method, path, root)
+        if lane.steering is None and visit is None:
+            return None
+        return partial(self._helm().serve, environ, start_response, lane, visit, where)
+
     def _helm(self) -> Helm:
         """Return what serves requests that are decided on; made when there is the first."""
         if self._steers is None:
             from budgetware.wsgi.helm import Helm  # noqa: PLC0415 - most policies only observe
 
-            self._steers = Helm(self._app, self._engine, self._answering)
+            self._steers = Helm(self._app, self._engine, self._kind_in, self._answering)
         return self._steers
+
+    def _kind_in(self, environ: Environ) -> type[Exchange]:
+        return self._kind if self._tells_timing is None else self._kind_of(environ)
 
     def _kind_of(self, environ: Environ) -> type[Exchange]:
         try:
