@@ -1,6 +1,7 @@
-"""``make demo``: run the trading API, make its database slow for a while, show who got what.
+"""``make demo``: run the trading API twice, slow its database down, show who got what.
 
-Exits with 0 only if what is shown agrees with the server's own metrics.
+The first run only observes, the second enforces; the load is the same. Exits with 0 only if what
+is shown agrees with the servers' own metrics.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,18 +25,23 @@ from rich.live import Live
 from rich.theme import Theme
 
 from examples.demo import tables
-from examples.demo.checks import check
+from examples.demo.checks import Run, check
+from examples.demo.effects import compare
 from examples.demo.live import Lines, Picture, Show, Watch, keep_showing
 from examples.demo.load import RATES, Callers, Tape, plan
 from examples.demo.scrape import Scrape
 from examples.demo.services import Service, ServiceError
-from examples.demo.story import JOB, Phase, Story, rows, stage_rows, violations_to_show
+from examples.demo.story import JOB, Phase, Story, lines_to_show, rows, stage_rows
 
-SECONDS: Final = 30.0
+SECONDS: Final = 42.0
+MODES: Final = {"observe": "observe", "enforce": ""}
+"""The modes shown, and what holds the policy back; it says ``enforce`` itself."""
 SLOW_MS: Final = 70.0
 """How long a statement waits on average while the disk is busy."""
 
 _WARM_UP_S: Final = 2.0
+_SETTLE_S: Final = 0.5
+"""What goes on behind a smaller answer is given so long to end before anything is counted."""
 _SEED: Final = 30
 _FONTS: Final = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 
@@ -46,35 +52,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     console = _console()
     try:
-        with tempfile.TemporaryDirectory() as folder, _services(Path(folder)) as service:
-            console.print(tables.opening(service.address, options.seconds))
-            address = service.address
-            story = asyncio.run(_run(service, options.seconds, console))
+        with tempfile.TemporaryDirectory() as folder, _services(Path(folder)) as services:
+            addresses = {mode: service.address for mode, service in services.items()}
+            console.print(tables.opening(addresses, options.seconds))
+            stories = [
+                asyncio.run(_run(mode, service, options.seconds / len(services), console))
+                for mode, service in services.items()
+            ]
     except KeyboardInterrupt:
         console.print("interrupted; nothing is left running")
         return 128 + signal.SIGINT
     except (ServiceError, httpx2.HTTPError) as error:
         console.print(f"the demo cannot go on: {error!r}", markup=False)
         return 1
-    shown, lines = rows(story), violations_to_show(story.during.log)
-    checks = check(story, shown, lines)
-    closing = tables.closing(story, shown, stage_rows(story), lines, checks)
+    observe, enforce = stories
+    runs, lines = [Run(story, rows(story)) for story in stories], lines_to_show(observe, enforce)
+    checks = [*check(runs, lines), *compare(observe, enforce)]
+    closing = tables.closing(runs, stage_rows(observe), lines, checks)
     console.print(closing)
     if options.save is not None:
-        _save(options.save, tables.opening(address, options.seconds), closing)
+        _save(options.save, tables.opening(addresses, options.seconds), closing)
     return 1 if any(one.problems for one in checks) else 0
 
 
 @contextlib.contextmanager
-def _services(folder: Path) -> Iterator[Service]:
-    """Run the hub, and the trading API that asks it."""
-    with Service("examples.fastapi_app.hub:create_app", folder) as hub:
-        environment = {"TRADING_HUB_URL": hub.address}
-        with Service("examples.fastapi_app.app:create_app", folder, environment) as service:
-            yield service
+def _services(folder: Path) -> Iterator[Mapping[str, Service]]:
+    """Run the hub, and in each mode a trading API that asks it."""
+    with contextlib.ExitStack() as stack:
+        hub = stack.enter_context(Service("examples.fastapi_app.hub:create_app", folder))
+        services = {}
+        for mode, held_back in MODES.items():
+            output = folder / mode
+            output.mkdir()
+            environment = {"TRADING_HUB_URL": hub.address, "BUDGETWARE_MODE": held_back}
+            service = Service("examples.fastapi_app.app:create_app", output, environment)
+            services[mode] = stack.enter_context(service)
+        yield services
 
 
-async def _run(service: Service, seconds: float, console: Console) -> Story:
+async def _run(mode: str, service: Service, seconds: float, console: Console) -> Story:
     """Go through the three phases; each begins when the last answer of the one before is in."""
     rng = random.Random(_SEED)
     each = seconds / 3
@@ -87,18 +103,20 @@ async def _run(service: Service, seconds: float, console: Console) -> Story:
         with _show(console) as show:
             progress = asyncio.create_task(keep_showing(show, watch))
             for title, wait_ms in (("as usual", 0.0), ("busy disk", SLOW_MS), ("recovered", 0.0)):
-                watch.phase = title
+                watch.phase = f"{mode}: {title}"
                 await callers.busy_disk(wait_ms, for_s=2 * each + 10.0)
                 if not phases:
                     await callers.export()
                 tape, logged = Tape(), len(service.log())
                 await callers.drive(plan(each, rng), tape, watch.heard)
+                await asyncio.sleep(_SETTLE_S)
                 scrapes.append(Scrape.parse(await callers.metrics()))
                 counted = scrapes[-1].since(scrapes[-2])
                 phases.append(Phase(title, tape, counted, service.log()[logged:]))
             progress.cancel()
     before, during, after = phases
-    return Story(before, during, after, scrapes[-1], service.log(), {(JOB, ""): 1})
+    jobs = {(JOB, ""): 1}
+    return Story(mode, before, during, after, scrapes[-1], service.log(), jobs)
 
 
 @contextlib.contextmanager
@@ -143,7 +161,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--seconds",
         type=_length,
         default=SECONDS,
-        help=f"how long to call the service, 3 to 300 (default: {SECONDS:.0f})",
+        help=f"how long to call the service in all, 6 to 300 (default: {SECONDS:.0f})",
     )
     parser.add_argument("--save", type=Path, metavar="FILE", help="keep a picture, as SVG")
     return parser.parse_args(arguments)
@@ -151,8 +169,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _length(text: str) -> float:
     seconds = float(text)
-    if not 3 <= seconds <= 300:
-        raise argparse.ArgumentTypeError("has to be between 3 and 300")
+    if not 6 <= seconds <= 300:
+        raise argparse.ArgumentTypeError("has to be between 6 and 300")
     return seconds
 
 

@@ -31,10 +31,10 @@ class Show(Protocol):
 
 
 class Watch:
-    """What the client knows while the demo runs.
+    """What the client knows during one run.
 
     Args:
-        seconds: How long the demo is to run.
+        seconds: How long the run is to take.
         budgets_s: The budget each tier's signals have, for colours.
 
     """
@@ -91,7 +91,7 @@ class Lines:
         self._next_s = watch.elapsed_s + _LINE_EVERY_S
         medians = ", ".join(f"{tier} {short(watch.recent_s(tier))}" for tier in RATES)
         self._console.print(
-            f"{watch.elapsed_s:4.0f} s  {watch.phase:<14} {watch.answers:>5,} answers;"
+            f"{watch.elapsed_s:4.0f} s  {watch.phase:<18} {watch.answers:>4,} answers;"
             f" signals now: {medians}",
         )
 
@@ -117,7 +117,7 @@ async def keep_showing(show: Show, watch: Watch) -> None:
 def _draw(watch: Watch) -> RenderableType:
     head = Table.grid(padding=(0, 2))
     head.add_row(
-        Text(f"  {watch.phase:<14}", "bold"),
+        Text(f"  {watch.phase:<18}", "bold"),
         ProgressBar(watch.seconds, min(watch.elapsed_s, watch.seconds), width=40),
         f"{watch.elapsed_s:3.0f} s",
         f"{watch.answers:,} answers",

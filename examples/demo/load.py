@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import httpx2
 
+from budgetware.names import ANSWER_HEADER
 from examples.callers import KEY_HEADER
 from examples.demo.scrape import Key
 from examples.fastapi_app.market import SYMBOLS
@@ -44,13 +45,17 @@ class Shot(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """One answer, as the client saw it."""
+    """One answer, as the client saw it.
+
+    ``smaller`` says what was sent in place of the full response, ``None`` for the full one.
+    """
 
     route: str
     tier: str
     status: int
     took_s: float
     at_s: float
+    smaller: str | None = None
 
 
 @dataclass(slots=True)
@@ -73,8 +78,18 @@ class Tape:
         return Counter((one.route, one.tier) for one in self.answers)
 
     def errors(self) -> Counter[Key]:
-        """Return how many of them were errors of the server."""
-        return Counter((one.route, one.tier) for one in self.answers if one.status >= SERVER_ERROR)
+        """Return how many of the full ones were errors of the server."""
+        return Counter(
+            (one.route, one.tier)
+            for one in self.answers
+            if one.status >= SERVER_ERROR and one.smaller is None
+        )
+
+    def smaller(self) -> Counter[tuple[Key, str]]:
+        """Return how many of them were smaller ones, by what was sent."""
+        return Counter(
+            ((one.route, one.tier), one.smaller) for one in self.answers if one.smaller is not None
+        )
 
     def times_s(self, key: Key) -> list[float]:
         """Return how long the answers of a route and tier took."""
@@ -166,7 +181,14 @@ class Callers:
             tape.lost[shot.route, shot.tier] += 1
             return
         after = time.perf_counter()
-        answer = Answer(shot.route, shot.tier, response.status_code, after - before, after - start)
+        answer = Answer(
+            shot.route,
+            shot.tier,
+            response.status_code,
+            after - before,
+            after - start,
+            response.headers.get(ANSWER_HEADER),
+        )
         tape.answers.append(answer)
         heard(answer)
 

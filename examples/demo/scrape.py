@@ -14,6 +14,7 @@ Key = tuple[str, str]
 REQUESTS = "budgetware_requests_total"
 ERRORS = "budgetware_request_errors_total"
 VIOLATIONS = "budgetware_violations_total"
+DEGRADED = "budgetware_degraded_total"
 FAULTS = "budgetware_internal_errors_total"
 DURATION = "budgetware_request_duration_seconds"
 STAGE_DURATION = "budgetware_stage_duration_seconds"
@@ -21,7 +22,9 @@ LIMIT = "budgetware_request_budget_limit_seconds"
 STAGE_LIMIT = "budgetware_stage_budget_limit_seconds"
 
 LATE = ("exceeded", "breached")
-IN_TIME = ("met", "warning")
+FULL = ("met", "warning")
+SMALLER = ("degraded",)
+REFUSED = ("rejected",)
 
 _PREFIX = "budgetware_"
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from examples.demo.load import RATES, ROUTES, Tape
 from examples.demo.scrape import (
-    IN_TIME,
+    FULL,
     LATE,
+    REFUSED,
     REQUESTS,
+    SMALLER,
     STAGE_DURATION,
     STAGE_LIMIT,
     VIOLATIONS,
@@ -22,6 +24,8 @@ from examples.demo.scrape import (
 )
 
 JOB: Final = "nightly-export"
+CRITICAL: Final = "signals"
+"""The route that all this is about; there is something smaller to answer it with."""
 TIGHT: Final = "enterprise"
 """The tier with the smallest budget."""
 
@@ -30,7 +34,7 @@ _FIELD: Final = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)')
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A stretch of the demo.
+    """A stretch of a run.
 
     Attributes:
         title: What was going on.
@@ -48,9 +52,10 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The whole demo.
+    """One run of the server, in one mode.
 
     Attributes:
+        mode: ``observe`` or ``enforce``.
         before, during, after: The three phases; the database was slow in the middle one.
         final: The server's metrics at the end, with what was before the first phase.
         log: All lines the server logged, likewise.
@@ -58,6 +63,7 @@ class Story:
 
     """
 
+    mode: str
     before: Phase
     during: Phase
     after: Phase
@@ -74,6 +80,10 @@ class Story:
         """Add up what the server counted in all phases."""
         return sum(phase.counted.count(metric, **labels) for phase in self.phases)
 
+    def outcomes(self, key: Key, outcomes: tuple[str, ...]) -> int:
+        """Add up the requests of a route and tier that ended in one of *outcomes*."""
+        return sum(phase.counted.outcomes(key, outcomes) for phase in self.phases)
+
     def answered(self) -> Counter[Key]:
         """Return how many answers the client had of each route and tier, jobs included."""
         counts = Counter(self.jobs)
@@ -87,31 +97,47 @@ class Story:
 
 
 class Row(NamedTuple):
-    """A route at a tier, as it is shown.
+    """A route at a tier in one run, as it is shown.
 
     Attributes:
         key: The route and the tier.
         limit_s: The budget, as the server states it.
-        requests, in_time, late: As the server counted them.
-        p50_s, p95_s, p99_s: As the client saw them; ``None`` for a job.
-        overspent: The stage that was most often over its allocation, and how often.
+        requests: How many the server counted.
+        full: Those answered in full and in time.
+        degraded: Those answered with something smaller, in time.
+        rejected: Those refused, in time.
+        late: The others.
+        p95_s: The 95th percentile as the client saw it; ``None`` for a job.
 
     """
 
     key: Key
     limit_s: float
     requests: int
-    in_time: int
+    full: int
+    degraded: int
+    rejected: int
     late: int
-    p50_s: float | None
     p95_s: float | None
-    p99_s: float | None
-    overspent: tuple[str, int] | None
 
-    @property
-    def headroom_s(self) -> float | None:
-        """What the 95th percentile leaves of the budget."""
-        return None if self.p95_s is None else self.limit_s - self.p95_s
+
+class Shares(NamedTuple):
+    """How many requests of a tier ended how, in one phase.
+
+    Attributes:
+        full: In full and in time.
+        degraded: With something smaller, in time.
+        late: Late.
+
+    """
+
+    full: int
+    degraded: int
+    late: int
+
+    def of(self, count: int) -> float:
+        """Return *count* as a share of all of them, 0 when there are none."""
+        return count / (sum(self) or 1)
 
 
 class StageRow(NamedTuple):
@@ -144,31 +170,44 @@ def rows(story: Story) -> list[Row]:
     return [_row(story, key) for key in keys if story.counted(REQUESTS, route=key[0], tier=key[1])]
 
 
+def shares(phase: Phase, tier: str, route: str = CRITICAL) -> Shares:
+    """Return how the requests of *tier* for *route* ended in *phase*."""
+    outcomes = phase.counted.outcomes
+    return Shares(*(outcomes((route, tier), kind) for kind in (FULL, SMALLER, LATE)))
+
+
 def stage_rows(story: Story) -> list[StageRow]:
     """Return every stage of the signals, and those of other routes that were over on average."""
     return [
         row
         for route in ROUTES
         for row in _stages(story, route)
-        if route == "signals" or row.overspent_s
+        if route == CRITICAL or row.overspent_s
     ]
 
 
-def violations_to_show(log: Sequence[str], most: int = 3) -> list[str]:
-    """Pick lines of different kinds from the server's *log*, as they were written."""
-    exceeded = [line for line in log if "event=budget_exceeded" in line]
-    # The largest of each kind.
-    kinds: dict[tuple[str, ...], str] = {}
-    for line in sorted(exceeded, key=lambda line: float(fields(line)["overage_ms"])):
-        names = fields(line)
-        kinds[names["scope"], names["route"], names.get("stage", ""), names["tier"]] = line
-    wanted = [
-        ("request", "signals", "", TIGHT),
-        ("stage", "signals", "db", TIGHT),
-        ("stage", "orders", "db", "pro"),
+def lines_to_show(observe: Story, enforce: Story) -> list[str]:
+    """Pick a late request, a slow stage and a smaller answer, word for word from the logs.
+
+    The largest of each kind, from the phase in which the database was slow.
+    """
+    wanted: list[tuple[Story, str, Callable[[dict[str, str]], bool]]] = [
+        (observe, "budget_exceeded", lambda names: names["scope"] == "request"),
+        (observe, "budget_exceeded", lambda names: names.get("stage") == "db"),
+        (enforce, "budget_degraded", lambda _: True),
     ]
-    order = sorted(kinds, key=lambda kind: (kind not in wanted, kind))
-    return sorted(kinds[kind] for kind in order[:most])
+    found = []
+    for story, event, is_kind in wanted:
+        kind = [
+            line
+            for line in story.during.log
+            if (names := fields(line)).get("event") == event
+            and (names["route"], names["tier"]) == (CRITICAL, TIGHT)
+            and is_kind(names)
+        ]
+        if kind:
+            found.append(max(kind, key=lambda line: float(fields(line)["actual_ms"])))
+    return found
 
 
 def fields(line: str) -> dict[str, str]:
@@ -190,28 +229,16 @@ def overspends(counted: Scrape, **labels: str) -> int:
 
 
 def _row(story: Story, key: Key) -> Row:
-    route, tier = key
     times = story.times_s(key)
-    over = Counter(
-        {
-            stage: sum(
-                overspends(phase.counted, route=route, tier=tier, stage=stage)
-                for phase in story.phases
-            )
-            for stage in story.final.stages(route)
-        },
-    )
-    worst = over.most_common(1)
     return Row(
         key=key,
         limit_s=story.final.limit_s(key),
-        requests=story.counted(REQUESTS, route=route, tier=tier),
-        in_time=sum(phase.counted.outcomes(key, IN_TIME) for phase in story.phases),
-        late=sum(phase.counted.outcomes(key, LATE) for phase in story.phases),
-        p50_s=percentile(times, 0.50) if times else None,
+        requests=story.counted(REQUESTS, route=key[0], tier=key[1]),
+        full=story.outcomes(key, FULL),
+        degraded=story.outcomes(key, SMALLER),
+        rejected=story.outcomes(key, REFUSED),
+        late=story.outcomes(key, LATE),
         p95_s=percentile(times, 0.95) if times else None,
-        p99_s=percentile(times, 0.99) if times else None,
-        overspent=worst[0] if worst and worst[0][1] else None,
     )
 
 

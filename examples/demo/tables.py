@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -13,19 +13,20 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from examples.demo.checks import Check, late_share
+from examples.demo.checks import Check, Run
 from examples.demo.load import RATES
-from examples.demo.story import Row, StageRow, Story
+from examples.demo.story import CRITICAL, Row, Shares, StageRow, Story, shares
 
 WIDTH = 100
 
-_BAR = 12
+_BAR = 8
+_FIGURES = ("calls", "full", "degr.", "late", "p95")
 
 
 class _Logfmt(RegexHighlighter):
     highlights = [  # noqa: RUF012 - rich's way
         r"(?P<key>\b\w+)=",
-        r"(?:event|scope|route|tier|stage|operation|budget_level)=(?P<name>\S+)",
+        r"(?:event|scope|route|tier|stage|operation|budget_level|answer|reason)=(?P<name>\S+)",
         r"(?:overage_ms|actual_ms)=(?P<over>\S+)",
     ]
     base_style = "log."
@@ -46,47 +47,55 @@ def short(seconds: float | None) -> str:
     return f"{ms:.1f}ms" if abs(ms) >= 0.1 else f"{ms * 1000:.0f}us"
 
 
-def opening(address: str, seconds: float) -> RenderableType:
-    """Return what is said at the start: what is going to happen, and where to look meanwhile."""
+def opening(addresses: Mapping[str, str], seconds: float) -> RenderableType:
+    """Return what is said at the start: what is going to happen, and where to look meanwhile.
+
+    Args:
+        addresses: Where the service answers, by mode.
+        seconds: How long it is called.
+
+    """
     places = Table.grid(padding=(0, 3))
+    places.add_column(style="bold")
     places.add_column(style="cyan")
     places.add_column(style="bright_black")
-    for path, what in (
-        ("/docs", "the API, to read: calls that are not the demo's are noticed"),
-        ("/metrics", "what Prometheus scrapes, and where the counts below come from"),
-    ):
-        places.add_row(f"{address}{path}", what)
-    each = seconds / 3
+    for mode, address in addresses.items():
+        for path, what in (
+            ("/docs", "the API; calls that are not the demo's are noticed"),
+            ("/metrics", "where the counts below come from"),
+        ):
+            places.add_row(mode if path == "/docs" else "", f"{address}{path}", what)
+    each = seconds / 6
     return Group(
         Text.assemble(
             ("budgetware demo ", "bold"),
-            f"a trading API promises 30ms to enterprise, 100ms to pro and 1s to free callers.\n"
-            f"After a warm-up it is called for {seconds:.0f} s: {each:.0f} s as usual,"
-            f" {each:.0f} s with a slow disk, {each:.0f} s recovered.",
+            "a trading API promises 30ms to enterprise, 100ms to pro and 1s to free callers.\n"
+            f"After a warm-up it is called for {each:.0f} s as usual, {each:.0f} s with a slow disk"
+            f" and {each:.0f} s recovered, twice:\nfirst it only observes, then it enforces, and"
+            " answers what would be late with something smaller.",
         ),
         Padding(places, (1, 2)),
     )
 
 
 def closing(
-    story: Story,
-    shown: Sequence[Row],
+    runs: Sequence[Run],
     stages: Sequence[StageRow],
     lines: Sequence[str],
     checks: Sequence[Check],
 ) -> RenderableType:
     """Return everything that is shown at the end."""
+    stories = [run.story for run in runs]
     return Group(
         _title(
-            "Promises",
-            "server's metrics; client's p50 to p99, p95 headroom; most over: in how many requests",
+            f"{CRITICAL.title()}, by tier and phase", "full █  degraded ▒  late ░; server's metrics"
         ),
-        _promises(shown),
-        _title("Late answers, by tier and phase", "from the server's metrics"),
-        _phases(story),
-        _title("Stages, per request that had them", "from the server's metrics"),
-        _stages(story, stages),
-        _title("Three violations", "as the server logged them"),
+        _phases(stories),
+        _title("The same load in both modes", "shares from the servers' metrics; p95 the client's"),
+        _promises(runs),
+        _title("Stages while observing, per request that had them", "from the server's metrics"),
+        _stages(stories[0], stages),
+        _title("Three events", "as the servers logged them"),
         *(Padding(_line(line), (0, 1, 1, 2)) for line in lines),
         _title("Checked", "figures that came about in different ways"),
         *_verdict(checks),
@@ -112,34 +121,52 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _promises(shown: Sequence[Row]) -> RenderableType:
-    table = _table(
-        *("<route", "<tier", "budget", "calls", "in time", "late"),
-        *("p50", "p95", "p99", "headroom", "<most over"),
-    )
-    for route, group in itertools.groupby(shown, key=lambda row: row.key[0]):
-        found = list(group)
-        for row in found:
+def _promises(runs: Sequence[Run]) -> RenderableType:
+    heads = [
+        f"{run.story.mode if name == _FIGURES[0] else ''}\n{name}"
+        for run in runs
+        for name in _FIGURES
+    ]
+    table = _table("<\nroute", "<\ntier", "\nbudget", *heads)
+    table.padding = 0
+    by_key = [{row.key: row for row in run.shown} for run in runs]
+    keys = list(dict.fromkeys(row.key for run in runs for row in run.shown))
+    for route, group in itertools.groupby(keys, key=lambda key: key[0]):
+        tiers = list(group)
+        for key in tiers:
+            found = [rows.get(key) for rows in by_key]
             table.add_row(
-                Text(route if row is found[0] else "", "bold"),
-                row.key[1] or Text("job", "bright_black"),
-                Text(short(row.limit_s), "cyan"),
-                f"{row.requests:,}",
-                Text(f"{row.in_time:,}", "green" if row.in_time else "bright_black"),
-                _count(row.late),
-                *(_against(value, row.limit_s) for value in (row.p50_s, row.p95_s, row.p99_s)),
-                _headroom(row),
-                "" if row.overspent is None else f"{row.overspent[0]} in {row.overspent[1]}",
-                end_section=row is found[-1],
+                Text(route if key is tiers[0] else "", "bold"),
+                key[1] or Text("job", "bright_black"),
+                Text(short(next(row.limit_s for row in found if row is not None)), "cyan"),
+                *(cell for row in found for cell in _figures(row)),
+                end_section=key is tiers[-1],
             )
-    return Padding(table, (0, 0, 1, 0))
+    return Padding(table, (0, 0, 1, 1))
 
 
-def _phases(story: Story) -> RenderableType:
-    table = _table("<tier", *(f"<{phase.title}" for phase in story.phases))
+def _figures(row: Row | None) -> list[Text]:
+    if row is None:
+        return [Text("-", "bright_black")] * len(_FIGURES)
+    return [
+        Text(f"{row.requests:,}"),
+        _percent(row.full, row.requests, "green"),
+        _percent(row.degraded, row.requests, "yellow"),
+        _percent(row.late, row.requests, "bold red"),
+        _against(row.p95_s, row.limit_s),
+    ]
+
+
+def _phases(stories: Sequence[Story]) -> RenderableType:
+    table = _table("<tier", "<mode", *(f"<{phase.title}" for phase in stories[0].phases))
     for tier in RATES:
-        cells = [late_share(phase.counted, tier) for phase in story.phases]
-        table.add_row(Text(tier, "bold"), *(_share(late, all_) for late, all_ in cells))
+        for story in stories:
+            table.add_row(
+                Text(tier if story is stories[0] else "", "bold"),
+                story.mode,
+                *(_bar(shares(phase, tier)) for phase in story.phases),
+                end_section=story is stories[-1],
+            )
     return Padding(table, (0, 0, 1, 0))
 
 
@@ -174,23 +201,25 @@ def _against(seconds: float | None, limit_s: float) -> Text:
     return Text(short(seconds), "red" if late else "")
 
 
-def _headroom(row: Row) -> Text:
-    room = row.headroom_s
-    if room is None:
-        return Text("-", "bright_black")
-    return Text(short(room), "red" if room < 0 else "green")
+def _percent(count: int, of: int, style: str) -> Text:
+    return Text(f"{100 * count / of:.0f}%" if of else "-", style if count else "bright_black")
 
 
-def _share(late: int, requests: int) -> Text:
-    if not requests:
+def _bar(found: Shares) -> Text:
+    if not sum(found):
         return Text("-", "bright_black")
-    filled = round(_BAR * late / requests)
+    late = round(_BAR * found.of(found.late))
     # One late answer is visible.
-    filled = max(filled, 1) if late else 0
+    late = max(late, 1) if found.late else 0
+    full = min(round(_BAR * found.of(found.full)), _BAR - late)
     return Text.assemble(
-        ("█" * filled, "red"),
-        ("░" * (_BAR - filled), "bright_black"),
-        (f" {late:>3} of {requests:<3}", "bold red" if late else "bright_black"),
+        ("█" * full, "green"),
+        ("▒" * (_BAR - full - late), "yellow"),
+        ("░" * late, "red"),
+        *(
+            (f" {100 * found.of(count):>3.0f}%", style if count else "bright_black")
+            for count, style in zip(found, ("green", "yellow", "bold red"), strict=True)
+        ),
     )
 
 

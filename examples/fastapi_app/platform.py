@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final, NamedTuple
 
 from fastapi import Depends, HTTPException, Request
@@ -23,13 +23,11 @@ class Glance(NamedTuple):
     Attributes:
         price: Its price.
         volatility: How much it moved.
-        chance: What the model said of it, ``None`` if it was not asked yet.
 
     """
 
     price: float
     volatility: float
-    chance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +40,7 @@ class Platform:
         desks: Asks the central hub.
         registry: What a scrape sees.
         glances: What was last seen of each symbol, to answer from when time is short.
+        scores: What the model last said of it.
 
     """
 
@@ -50,6 +49,7 @@ class Platform:
     desks: Desks
     registry: CollectorRegistry
     glances: dict[str, Glance]
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 async def glances_at(database: Database) -> dict[str, Glance]:

@@ -65,14 +65,14 @@ class Receipt(BaseModel):
 
 def last_score(platform: Platform, symbol: str, _features: Features) -> float:
     """Return what the model said last: what stands in for it when it will not fit."""
-    chance = platform.glances[symbol].chance
-    return UNDECIDED if chance is None else chance
+    return platform.scores.get(symbol, UNDECIDED)
 
 
 @budget.stage("ml", fallback=last_score)
-def score(platform: Platform, _symbol: str, features: Features) -> float:
+def score(platform: Platform, symbol: str, features: Features) -> float:
     """Ask the model."""
-    return platform.model.chance_of_rise(features)
+    chance = platform.scores[symbol] = platform.model.chance_of_rise(features)
+    return chance
 
 
 @router.get("/signals/{symbol}", response_model=Signal)
@@ -89,7 +89,7 @@ async def signal(symbol: ListedSymbol, platform: ThePlatform) -> Response:
         with budget.stage("trading"):
             if max(chance, 1.0 - chance) > CERTAIN_ENOUGH:
                 action = "buy" if chance > CERTAIN_ENOUGH else "sell"
-    platform.glances[symbol] = Glance(prices[-1], features.volatility, chance)
+    platform.glances[symbol] = Glance(prices[-1], features.volatility)
     with budget.stage("hub"):
         desk = await platform.desks.of(symbol)
     with budget.stage("response"):

@@ -6,137 +6,60 @@ The figures come from a real engine on a fake clock; then somebody tampers with 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 
 import pytest
-import structlog
-from prometheus_client import CollectorRegistry, generate_latest
-from tests.telemetry.driving import Service, Step, provider_with
+from tests.examples.evidence import ANSWER_AT_S, NETWORK_S, Both, Evidence, run, told
 
-from budgetware.policyfile import load
-from budgetware.telemetry import Telemetry
-from budgetware.telemetry.prometheus import BudgetPrometheusReader
-from examples.demo.checks import check
-from examples.demo.load import Answer, Tape
-from examples.demo.scrape import Scrape
+from examples.demo.checks import Run, check
+from examples.demo.effects import compare
 from examples.demo.story import (
-    Phase,
     Row,
-    Story,
+    Shares,
     fields,
+    lines_to_show,
     percentile,
     rows,
+    shares,
     stage_rows,
-    violations_to_show,
 )
-from examples.fastapi_app.app import POLICY
-
-TITLES = ("as usual", "busy disk", "recovered")
-NETWORK_S = 0.001
-
-
-@dataclasses.dataclass
-class Evidence:
-    """What a run leaves behind.
-
-    Attributes:
-        scrapes: What the server said at the start and after each phase, as text.
-        tapes: What the client saw of each phase.
-        logs: What the server logged in each phase.
-
-    """
-
-    scrapes: list[str]
-    tapes: list[Tape]
-    logs: list[list[str]]
-
-    def story(self) -> Story:
-        """Put it together as the demo does."""
-        parsed = [Scrape.parse(text) for text in self.scrapes]
-        before, during, after = (
-            Phase(title, tape, parsed[number + 1].since(parsed[number]), self.logs[number])
-            for number, (title, tape) in enumerate(zip(TITLES, self.tapes, strict=True))
-        )
-        return Story(before, during, after, parsed[-1], [line for log in self.logs for line in log])
-
-    def problems(self, change: Callable[[list[Row]], list[Row]] = lambda shown: shown) -> str:
-        """Return what the checks find, after a *change* to what is shown."""
-        story = self.story()
-        lines = violations_to_show(story.during.log)
-        checks = check(story, change(rows(story)), lines)
-        return "\n".join(problem for one in checks for problem in one.problems)
-
-    def tamper(self, pattern: str, replacement: str) -> None:
-        """Change what the last scrape says; the pattern has to be there."""
-        self.scrapes[-1], changed = re.subn(pattern, replacement, self.scrapes[-1], count=1)
-        assert changed, pattern
 
 
 @pytest.fixture
-def evidence() -> Evidence:
-    """Run three phases, the second with a slow database."""
-    registry, log = CollectorRegistry(), list[str]()
-    provider = provider_with(BudgetPrometheusReader(registry=registry, scope_info_enabled=False))
-    service = Service(Telemetry(provider, logger=_logger(log)), load(POLICY))
-    scrapes, tapes, logs = [_scrape(registry)], [], []
-    for db_s in (0.002, 0.06, 0.002):
-        logged = len(log)
-        tapes.append(_phase(service, db_s))
-        scrapes.append(_scrape(registry))
-        logs.append(log[logged:])
-    return Evidence(scrapes, tapes, logs)
+def both() -> Both:
+    """Run three phases, the second with a slow database, in either mode."""
+    return Both(run("observe"), run("enforce"))
 
 
-def _logger(log: list[str]) -> structlog.typing.FilteringBoundLogger:
-    def keep(_logger: object, _method: str, event: structlog.typing.EventDict) -> str:
-        log.append(structlog.processors.LogfmtRenderer()(None, "", event))
-        raise structlog.DropEvent
-
-    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        None,
-        processors=[keep],
-        wrapper_class=structlog.BoundLogger,
-    )
-    return logger
+@pytest.fixture
+def evidence(both: Both) -> Evidence:
+    """Look at the run that only observes."""
+    return both.observe
 
 
-def _scrape(registry: CollectorRegistry) -> str:
-    return generate_latest(registry).decode()
-
-
-def _phase(service: Service, db_s: float) -> Tape:
-    tape = Tape()
-    for number in range(24):
-        route = ("signals", "quotes")[number % 2]
-        tier = ("enterprise", "pro", "free")[number % 3]
-        service.clock.now += 1.0
-        began = service.clock.now
-        service.serve(
-            f"/{route}/ACME",
-            tier=tier,
-            steps=[Step("db", db_s), Step("response", 0.001)],
-            rest_s=number / 2000,
-        )
-        took_s = service.clock.now - began + NETWORK_S
-        tape.answers.append(Answer(route, tier, 200, took_s, began))
-    return tape
-
-
-def test_what_adds_up_is_believed(evidence: Evidence) -> None:
+def test_what_adds_up_is_believed(both: Both) -> None:
     """Untouched figures have no problem, and they are the ones of the run."""
-    story = evidence.story()
-    shown = {row.key: row for row in rows(story)}
-    enterprise = shown["signals", "enterprise"]
+    observed, enforced = (
+        {row.key: row for row in rows(story)}["signals", "enterprise"] for story in both.stories()
+    )
 
-    assert evidence.problems() == ""
-    assert len(shown) == 6
-    assert (enterprise.limit_s, enterprise.requests) == (0.03, 12)
-    assert (enterprise.in_time, enterprise.late) == (8, 4)
-    assert enterprise.overspent == ("db", 4)
+    assert both.problems() == ""
+    assert len(rows(both.observe.story())) == 6
+    assert (observed.limit_s, observed.requests) == (0.03, 12)
+    assert (observed.full, observed.degraded, observed.late) == (8, 0, 4)
+    assert (enforced.full, enforced.degraded, enforced.late) == (8, 4, 0)
     # 61 ms of stages, 18 / 2000 s of rest and the network.
-    assert enterprise.p99_s == pytest.approx(0.061 + 0.009 + NETWORK_S)
-    assert enterprise.headroom_s == pytest.approx(0.03 - 0.071)
+    assert observed.p95_s == pytest.approx(0.061 + 0.009 + NETWORK_S)
+    assert enforced.p95_s == pytest.approx(ANSWER_AT_S + NETWORK_S)
+
+
+def test_shares_tell_how_a_phase_ended(both: Both) -> None:
+    """Full, degraded and late, of one tier; of nothing every share is 0."""
+    slow = [shares(story.during, "enterprise") for story in both.stories()]
+
+    assert slow == [(0, 0, 4), (0, 4, 0)]
+    assert slow[1].of(slow[1].degraded) == 1.0
+    assert Shares(0, 0, 0).of(0) == 0.0
 
 
 def test_stages_are_shown_per_request(evidence: Evidence) -> None:
@@ -211,30 +134,67 @@ def test_stages_are_shown_per_request(evidence: Evidence) -> None:
     ],
 )
 def test_a_tampered_scrape_is_found_out(
-    evidence: Evidence,
+    both: Both,
     pattern: str,
     replacement: str,
     found: str,
 ) -> None:
     """One number of the server changed, and the demo says which two figures differ."""
-    evidence.tamper(pattern, replacement)
+    both.observe.tamper(pattern, replacement)
 
-    assert found in evidence.problems()
-
-
-def test_an_answer_the_client_forgot_is_found_out(evidence: Evidence) -> None:
-    """The server counted a request more than the client knows of."""
-    evidence.tapes[2].answers.pop()
-
-    assert "the client had 3 answers, the server counted 4" in evidence.problems()
+    assert found in both.problems()
 
 
-def test_more_log_lines_than_violations_are_found_out(evidence: Evidence) -> None:
+@pytest.mark.parametrize(
+    ("pattern", "replacement", "found"),
+    [
+        pytest.param(
+            r"(degraded_total\{[^}]*\}) 4",
+            r"\1 5",
+            "enforce: recovered: signals enterprise: the client had 0 cached answers, the server"
+            " counted 1",
+            id="answers",
+        ),
+        pytest.param(
+            r'(requests_total\{budgetware_outcome="degraded",budgetware_route="signals",'
+            r'budgetware_tier="enterprise"\}) 4',
+            r"\1 5",
+            "signals enterprise: 0 smaller answers, but 1 of the outcomes are, and 0 late",
+            id="outcomes",
+        ),
+    ],
+)
+def test_tampered_smaller_answers_are_found_out(
+    both: Both, pattern: str, replacement: str, found: str
+) -> None:
+    """The header the client saw, the counter of answers and that of outcomes have to agree."""
+    both.enforce.tamper(pattern, replacement)
+
+    assert found in both.problems()
+
+
+def test_more_smaller_answers_logged_than_sent_are_found_out(both: Both) -> None:
     """Whatever was logged was counted as well."""
-    line = next(line for line in evidence.logs[1] if "scope=stage" in line)
-    evidence.logs[1].append(line.replace("suppressed=0", "suppressed=20"))
+    line = next(line for line in both.enforce.logs[1] if "budget_degraded" in line)
+    both.enforce.logs[1].append(line.replace("suppressed=0", "suppressed=20"))
 
-    assert "events logged" in evidence.problems()
+    assert "enforce: signals: 25 cached answers logged, 4 counted" in both.problems()
+
+
+def test_an_answer_the_client_forgot_is_found_out(both: Both) -> None:
+    """The server counted a request more than the client knows of."""
+    both.observe.tapes[2].answers.pop()
+
+    assert "the client had 3 answers, the server counted 4" in both.problems()
+
+
+def test_more_log_lines_than_violations_are_found_out(both: Both) -> None:
+    """Whatever was logged was counted as well."""
+    log = both.observe.logs[1]
+    line = next(line for line in log if "scope=stage" in line)
+    log.append(line.replace("suppressed=0", "suppressed=20"))
+
+    assert "events logged" in both.problems()
 
 
 def _breach(evidence: Evidence) -> str:
@@ -248,96 +208,120 @@ def _of_operation(line: str, operation: str) -> str:
 
 
 def test_a_stage_is_counted_once_with_the_highest_rung_of_it_and_its_operations(
-    evidence: Evidence,
+    both: Both,
 ) -> None:
     """A stage that was close and an operation far over are two events of one violation."""
-    breach = _breach(evidence)
+    breach = _breach(both.observe)
     close = breach.replace("event=budget_exceeded", "event=budget_warning")
     close = close.replace("budget_level=breach", "budget_level=warning")
-    evidence.logs[1].remove(breach)
-    evidence.logs[1] += [close, _of_operation(close, "read"), _of_operation(breach, "write")]
+    both.observe.logs[1].remove(breach)
+    both.observe.logs[1] += [close, _of_operation(close, "read"), _of_operation(breach, "write")]
 
-    assert evidence.problems() == ""
+    assert both.problems() == ""
 
 
 def test_more_events_of_an_operation_than_its_stage_has_violations_are_found_out(
-    evidence: Evidence,
+    both: Both,
 ) -> None:
     """An operation cannot have been over more often than its stage was counted."""
-    breach = _breach(evidence).replace("suppressed=0", "suppressed=99")
-    evidence.logs[1].append(_of_operation(breach, "read"))
+    breach = _breach(both.observe).replace("suppressed=0", "suppressed=99")
+    both.observe.logs[1].append(_of_operation(breach, "read"))
 
-    assert "read: 100 breach events logged, " in evidence.problems()
+    assert "read: 100 breach events logged, " in both.problems()
 
 
-def test_requests_without_an_answer_are_named(evidence: Evidence) -> None:
+def test_requests_without_an_answer_are_named(both: Both) -> None:
     """What was lost or withheld is never passed over."""
-    evidence.tapes[0].lost["signals", "pro"] += 1
-    evidence.tapes[1].withheld = 2
-    problems = evidence.problems()
+    both.observe.tapes[0].lost["signals", "pro"] += 1
+    both.observe.tapes[1].withheld = 2
+    problems = both.problems()
 
     assert "as usual: signals pro: 1 requests had no answer" in problems
     assert "busy disk: 2 requests were not sent" in problems
 
 
 def _prettier(shown: Sequence[Row]) -> list[Row]:
-    return [row._replace(late=0, in_time=row.requests) for row in shown]
+    return [row._replace(late=0, full=row.full + row.late) for row in shown]
 
 
 def _shorter(shown: Sequence[Row]) -> list[Row]:
     return list(shown[1:])
 
 
+def _rosier(shown: Sequence[Row]) -> list[Row]:
+    return [row._replace(full=row.requests) for row in shown]
+
+
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (_prettier, "signals enterprise: 0 late, but 4 durations above le=0.03"),
+        (_prettier, "observe: signals enterprise: 0 late, but 4 durations above le=0.03"),
         (_shorter, "the routes and tiers that are shown are not those that were asked for"),
+        (_rosier, "enforce: signals enterprise: 12 in full, 4 degraded, 0 rejected and 0 late"),
     ],
 )
 def test_a_tampered_table_is_found_out(
-    evidence: Evidence,
+    both: Both,
     change: Callable[[list[Row]], list[Row]],
     found: str,
 ) -> None:
     """What is shown has to be what the server's histograms say."""
-    assert found in evidence.problems(change)
+    assert found in both.problems(change)
 
 
-def test_a_slow_phase_that_was_not_slow_is_found_out(evidence: Evidence) -> None:
+def test_a_slow_phase_that_was_not_slow_is_found_out(both: Both) -> None:
     """With the phases mixed up there is nothing to see, and that is no success."""
-    story = evidence.story()
-    mixed = dataclasses.replace(story, before=story.during, during=story.before)
-    found = [problem for one in check(mixed, rows(mixed), []) for problem in one.problems]
+    mixed = [
+        dataclasses.replace(story, before=story.during, during=story.before)
+        for story in both.stories()
+    ]
+    found = told(compare(*mixed))
 
-    assert "no enterprise request was late while the database was slow" in found
-    assert "busy disk: 8 of 8 late, slow: 0 of 8" in found
+    assert "observe: no enterprise signal was late while the database was slow" in found
+    assert "enforce: no enterprise signal was degraded while the database was slow" in found
+    assert "observe: busy disk: 0 full, 0 degraded, 4 late, slow: 4 full" in found
 
 
-def test_an_invented_log_line_is_found_out(evidence: Evidence) -> None:
+def test_enforcing_without_an_effect_is_found_out(both: Both) -> None:
+    """Two runs that ended alike are no success, nor is a first one that was steered."""
+    observe, enforce = both.stories()
+
+    alike = told(compare(observe, observe))
+    assert "0 full, 0 degraded, 4 late observed, 0 full, 0 degraded, 4 late enforced" in alike
+    assert "enterprise signals took" in alike
+    assert "4 smaller answers while observing" in told(compare(enforce, enforce))
+
+
+def test_different_loads_are_found_out(both: Both) -> None:
+    """What did not have the same load cannot be compared."""
+    both.enforce.tapes[0].answers.pop()
+
+    assert "as usual: quotes free: 4 answers observed, 3 enforced" in both.problems()
+
+
+def test_an_invented_log_line_is_found_out(both: Both) -> None:
     """A line that the server did not write, or whose figures do not add up, is not shown."""
-    story = evidence.story()
-    lines = violations_to_show(story.during.log)
-    invented = lines[0].replace("overage_ms=", "overage_ms=1")
-    found = [problem for one in check(story, rows(story), [invented]) for problem in one.problems]
+    stories = both.stories()
+    line = lines_to_show(*stories)[0]
+    invented = line.replace("overage_ms=", "overage_ms=1")
+    found = told(check([Run(story, rows(story)) for story in stories], [invented]))
 
-    assert found == [
-        f"this line is not one the server logged, or does not add up: {invented}",
-        "there are 1 violation lines to show",
+    assert found.splitlines() == [
+        f"this line is not one the servers logged, or does not add up: {invented}",
+        "there are 1 lines to show",
     ]
 
 
-def test_the_lines_shown_are_of_different_kinds(evidence: Evidence) -> None:
-    """Three lines of three kinds are picked, word for word."""
-    lines = violations_to_show(evidence.story().during.log)
-    kinds = {
-        (names["scope"], names["route"], names.get("stage"), names["tier"])
-        for names in map(fields, lines)
-    }
+def test_the_lines_shown_are_of_different_kinds(both: Both) -> None:
+    """A late request, a slow stage and a smaller answer are picked, word for word."""
+    observe, enforce = both.stories()
+    late, slow, smaller = lines_to_show(observe, enforce)
 
-    assert len(kinds) == len(lines) == 3
-    assert ("request", "signals", None, "enterprise") in kinds
-    assert set(lines) <= set(evidence.story().log)
+    assert {late, slow} <= set(observe.log)
+    assert smaller in enforce.log
+    assert (fields(late)["scope"], fields(late)["route"]) == ("request", "signals")
+    assert (fields(slow)["scope"], fields(slow)["stage"]) == ("stage", "db")
+    assert (fields(smaller)["event"], fields(smaller)["answer"]) == ("budget_degraded", "cached")
 
 
 def test_quoted_fields_are_read() -> None:

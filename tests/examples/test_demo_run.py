@@ -14,7 +14,7 @@ import pytest
 from tests.servers import wait_until
 
 ROOT = Path(__file__).parents[2]
-SHORT = ["-W", "error", "-m", "examples.demo", "--seconds", "6"]
+SHORT = ["-W", "error", "-m", "examples.demo", "--seconds", "12"]
 
 
 @pytest.mark.server
@@ -34,10 +34,13 @@ def test_a_short_run_adds_up(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stderr == ""
     assert re.search(r"http://127\.0\.0\.1:\d+/docs", run.stdout)
-    assert re.search(r"signals +enterprise +30ms +\d+ +\d+ +\d+ ", run.stdout)
+    assert re.search(r"enterprise +observe .* \d+% +0% +\d+%", run.stdout)
+    assert re.search(r"enforce .* \d+% +[1-9]\d*% +\d+%", run.stdout)
+    assert re.search(r"signals +enterprise +30ms( +\d+ +\d+% +\d+% +\d+% +\S+){2}", run.stdout)
     assert re.search(r"signals +db +5\.0ms .* \+\d+ms +\d+", run.stdout)
-    assert run.stdout.count("event=budget_exceeded") == 3
-    assert run.stdout.count("✓") == 8
+    assert run.stdout.count("event=budget_exceeded") == 2
+    assert run.stdout.count("event=budget_degraded") == 1
+    assert run.stdout.count("✓") == 13
     assert "All figures agree." in run.stdout
     assert "\x1b" not in run.stdout
     assert max(len(line) for line in run.stdout.splitlines()) <= 100
@@ -62,7 +65,7 @@ def test_nothing_is_left_behind(how: signal.Signals, tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
         )
     wait_until(lambda: "/docs" in out.read_text(encoding="utf-8"), "the demo was running")
-    wait_until(lambda: len(_children(demo.pid)) == 2, "both services were there")
+    wait_until(lambda: len(_children(demo.pid)) == 3, "all services were there")
     services = _children(demo.pid)
     demo.send_signal(how)
     code = demo.wait(timeout=15)

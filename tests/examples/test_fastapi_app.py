@@ -178,6 +178,7 @@ def test_a_hub_that_is_down_costs_the_desk_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without the hub a signal goes without a desk."""
+    monkeypatch.setenv("BUDGETWARE_MODE", "observe")
     monkeypatch.setenv("TRADING_HUB_URL", "http://127.0.0.1:9")
     with TestClient(served.create_app()) as client:
         answer = client.get("/signals/ACME")
@@ -199,8 +200,11 @@ def test_a_scrape_has_the_stages_and_the_limits(trading: Trading) -> None:
     assert "budgetware_internal_errors_total{" not in text
 
 
-def test_log_lines_carry_the_request_id(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_lines_carry_the_request_id(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The service's own logging writes violations as one line each, with the request's number."""
+    monkeypatch.setenv("BUDGETWARE_MODE", "observe")
     with TestClient(served.create_app()) as client:
         trouble = {"wait_ms": 120, "for_s": 30}
         client.put("/admin/disk", json=trouble, headers={"X-API-Key": "demo-operator"})

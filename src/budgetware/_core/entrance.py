@@ -11,6 +11,7 @@ would have been told is counted, takes no slot from anybody, and lets everybody 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -172,8 +173,9 @@ class Visit:
         self.waited = False
 
     def __del__(self) -> None:
-        if self._ticket is not None:
-            self.leave()
+        with suppress(Exception):  # it may never have been made whole
+            if self._ticket is not None:
+                self.leave()
 
     def take(self, identity: Hashable, now_s: float) -> float:
         """Return 0, or the seconds until this process would admit the caller; see ``Rates.take``.
@@ -251,7 +253,7 @@ class Visit:
         return admitted
 
     def leave(self) -> None:
-        """Give back what the request holds; twice is once. Never raises."""
+        """Give back what the request holds; twice is once."""
         ticket, self._ticket = self._ticket, None
         if ticket is not None and self._admission is not None:
             try:

@@ -1,0 +1,189 @@
+"""Does this request come in? Asked, waited for, and answered if not, in the ASGI door.
+
+Waiting is a future of the running asyncio loop; without such a loop, as under trio, nobody waits.
+A fault of ours on the way lets the request in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import random
+from typing import TYPE_CHECKING, Any, Final
+
+from budgetware._core.current import current_budget
+from budgetware._core.entrance import after_waiting
+from budgetware.answers.menu import RETRY_AFTER_S
+from budgetware.answers.rejection import Rejection, rejection
+
+if TYPE_CHECKING:
+    from budgetware._core.engine import Engine
+    from budgetware._core.entrance import Visit
+    from budgetware._core.steering import Steering
+    from budgetware.answers.answer import Answer
+    from budgetware.answers.facts import RequestFacts
+    from budgetware.asgi.steered import SteeredExchange
+    from budgetware.limits.tasks import AsyncSharedRates
+
+ADMISSION: Final = "admission"
+"""The step under which faults in here are counted."""
+
+_TurnedAway = tuple[Rejection, float]
+"""Why a request does not come in, and in how many seconds it might."""
+
+
+class Gate:
+    """Lets requests in, one by one.
+
+    Args:
+        engine: Hears of answers and faults.
+        rates: The rates several processes keep together; ``None`` for this process's own.
+
+    """
+
+    def __init__(self, engine: Engine, rates: AsyncSharedRates | None) -> None:
+        self._engine = engine
+        self._rates = rates
+
+    async def serve(  # noqa: PLR0913, PLR0917 - what the door has read of the request
+        self,
+        visit: Visit,
+        exchange: SteeredExchange,
+        steering: Steering | None,
+        asked: RequestFacts | None,
+        identity: Callable[[], str | None],
+        run: Callable[[], Awaitable[Any]],
+    ) -> Any:
+        """Serve one request once it may come in; its slot is free when its work has ended.
+
+        Args:
+            visit: The request at the entrance; it is ended here.
+            exchange: The request, prepared but not embarked.
+            steering: Decides for it, if anybody does.
+            asked: What it is about; ``None`` without *steering*.
+            identity: Names the caller.
+            run: Runs the application with it, and finishes *exchange*.
+
+        """
+        try:
+            answer = await self._answer(visit, exchange, asked, identity)
+            if answer is not None:
+                try:
+                    await self._send(exchange, answer[0], answer[1].value)
+                finally:
+                    self._engine.outlived(exchange)
+                return None
+            if steering is not None and asked is not None:
+                self._embark(visit, exchange, steering, asked)
+            return await run()
+        finally:
+            self.release(visit)
+
+    def release(self, visit: Visit) -> None:
+        """Give back what *visit* holds, whatever fails."""
+        try:
+            visit.leave()
+        except Exception as error:  # noqa: BLE001 - the outcome is the application's
+            self._engine.fault(ADMISSION, error)
+
+    async def _answer(
+        self,
+        visit: Visit,
+        exchange: SteeredExchange,
+        asked: RequestFacts | None,
+        identity: Callable[[], str | None],
+    ) -> tuple[Answer, Rejection] | None:
+        """Return what to answer and why, ``None`` for a request that comes in."""
+        try:
+            turned = await self._ask(visit, exchange, identity)
+            if turned is None:
+                return None
+            why, retry_s = turned
+            menu, answer = exchange.menu, None
+            if why is Rejection.OVERLOADED and menu is not None and asked is not None:
+                token = current_budget.set(exchange)
+                try:
+                    now_s, remaining_s = exchange.clock(), exchange.remaining()
+                    answer = await menu.choose(asked, exchange.scope, remaining_s, now_s, why.value)
+                finally:
+                    current_budget.reset(token)
+            if answer is None:
+                answer = rejection(why, retry_s, random)
+        except Exception as error:  # noqa: BLE001 - a fault of ours turns nobody away
+            self._engine.fault(ADMISSION, error)
+            return None
+        except BaseException:  # cancelled in the queue
+            self._engine.lose(exchange)
+            raise
+        return answer, why
+
+    async def _ask(
+        self, visit: Visit, exchange: SteeredExchange, identity: Callable[[], str | None]
+    ) -> _TurnedAway | None:
+        clock = exchange.clock
+        rate_per_s = visit.rule.rate_per_s
+        if rate_per_s is not None:
+            who = identity()
+            if self._rates is None or not visit.acts:  # in shadow nobody waits for a server
+                wait_s = visit.take(who, clock())
+            else:
+                wait_s = await self._rates.take(
+                    visit.tier, who, rate_per_s, visit.rule.burst, clock(), exchange.remaining()
+                )
+            if visit.over_rate(wait_s):
+                return Rejection.RATE_EXCEEDED, wait_s
+        if visit.enter(clock(), exchange.remaining()):
+            return None
+        loop = _running_loop() if visit.wait_s > 0 else None
+        if loop is None:
+            visit.refuse()
+        elif await self._waited(visit, loop, clock):
+            return None
+        return Rejection.OVERLOADED, RETRY_AFTER_S
+
+    async def _waited(
+        self, visit: Visit, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]
+    ) -> bool:
+        """Wait until the request may run or its time is up; tell whether it may."""
+        over = loop.create_future()
+        if visit.queue(clock(), lambda: loop.call_soon_threadsafe(_end, over)):
+            timer = loop.call_later(visit.wait_s, _end, over)
+            try:
+                await over
+            finally:
+                timer.cancel()
+        return visit.settle()
+
+    def _embark(
+        self,
+        visit: Visit,
+        exchange: SteeredExchange,
+        steering: Steering,
+        asked: RequestFacts,
+    ) -> None:
+        try:
+            exchange.embark(steering, asked)
+            if visit.waited:
+                exchange.course = after_waiting(exchange.course, steering, exchange.clock())
+        except Exception as error:  # noqa: BLE001 - it is measured, and nothing is decided
+            self._engine.fault(ADMISSION, error)
+            exchange.menu = None
+
+    async def _send(self, exchange: SteeredExchange, answer: Answer, reason: str) -> None:
+        forward, headers = exchange.forward, list(answer.headers)
+        await forward({"type": "http.response.start", "status": answer.status, "headers": headers})
+        self._engine.answered(exchange, answer.kind, reason)
+        body = answer.to(exchange.scope["method"]).body
+        await forward({"type": "http.response.body", "body": body})
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:  # trio
+        return None
+
+
+def _end(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
