@@ -349,11 +349,12 @@ def test_the_plugin_is_registered_with_pytest() -> None:
 
 def test_deciding_takes_the_forecasts_place_and_gives_it_back() -> None:
     """A word that is no decision is an error; nested, the inner one counts."""
+    seen = []
     with deciding("answer"):
         with deciding("run"):
-            assert Steering.forced is Action.RUN
-        assert Steering.forced is Action.ANSWER
-    assert Steering.forced is None
+            seen.append(Steering.forced)
+        seen.append(Steering.forced)
     with pytest.raises(ValueError, match="perhaps"), deciding("perhaps"):
         pass
-    assert Steering.forced is None
+
+    assert [*seen, Steering.forced] == [Action.RUN, Action.ANSWER, None]
