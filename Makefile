@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 BENCH_PYTHON ?= $(shell for p in python3.13 $(HOME)/.pyenv/versions/3.13.*/bin/python $(PYTHON); \
 	do "$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: demo test coverage lint bench bench-live clean
+.PHONY: demo test coverage lint bench bench-live bench-redis clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python -m examples.demo
@@ -33,6 +33,10 @@ bench:
 # Real servers under open-loop overload; a part of `bench`, some three minutes.
 bench-live:
 	$(BENCH_PYTHON) benchmarks/run.py --only live
+
+# A Redis killed, frozen and brought back under 1,000 requests per second; a part of `bench`, a minute.
+bench-redis:
+	$(BENCH_PYTHON) benchmarks/run.py --only redis_down
 
 clean:
 	rm -rf $(VENV) benchmarks/.env benchmarks/results

@@ -175,6 +175,36 @@ ROWS: Final = (
     Row(
         name="live-health", group="live", what="failed health checks meanwhile", goal=0.0, digits=0
     ),
+    Row(
+        name="redis-failed",
+        group="redis_down",
+        what="Redis killed, frozen, restarted under 1,000 requests/s: failed",
+        goal=0.0,
+        digits=0,
+    ),
+    Row(
+        name="redis-first",
+        group="redis_down",
+        what="added p99 in the first second without Redis",
+        goal=20.0,
+        unit=" ms",
+        digits=1,
+    ),
+    Row(
+        name="redis-after",
+        group="redis_down",
+        what="added p99 from then on",
+        goal=0.5,
+        unit=" ms",
+    ),
+    Row(
+        name="redis-back",
+        group="redis_down",
+        what="shared again after it is back",
+        goal=10.0,
+        unit=" s",
+        digits=1,
+    ),
 )
 """In the order of the table; the rows of a group are measured in one process."""
 

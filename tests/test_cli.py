@@ -34,7 +34,7 @@ def test_a_valid_file_exits_with_0() -> None:
     """Notes do not fail a file, not even a strict check."""
     result = run("validate", TRADING)
     assert result.exit_code == 0
-    assert result.output.endswith("trading.yaml: valid; 3 tiers, 2 routes; 7 notes\n")
+    assert result.output.endswith("trading.yaml: valid; 3 tiers, 2 routes; 3 notes\n")
     assert run("validate", "--strict", TRADING).exit_code == 0
 
 
@@ -172,10 +172,6 @@ GET /signals/EURUSD
     sum          30ms
     unallocated    0s
 
-note: `concurrency` has no effect in this release  ({TRADING}:6)
-note: `rate` has no effect in this release (here first, 3 times in all)  ({TRADING}:9)
-note: `queue` has no effect in this release (here first, 2 times in all)  ({TRADING}:9)
-note: `share` has no effect in this release  ({TRADING}:11)
 note: `objectives` has no effect in this release, except a route's `degraded`  ({TRADING}:30)
 note: `checks` has no effect in this release  ({TRADING}:36)
 """
@@ -243,10 +239,6 @@ def test_explain_has_a_form_for_programs() -> None:
     told = json.loads(result.stdout)
     (request,) = told["requests"]
     assert [note["path"] for note in told["notes"]] == [
-        "concurrency",
-        "tiers.free.rate",
-        "tiers.free.queue",
-        "tiers.enterprise.share",
         "routes.signals.objectives",
         "checks",
     ]

@@ -25,7 +25,12 @@ VIOLATIONS: Final = "budgetware.violations"
 INTERNAL_ERRORS: Final = "budgetware.internal.errors"
 DECISIONS: Final = "budgetware.decisions"
 DEGRADED: Final = "budgetware.degraded"
+DEGRADED_SHARE: Final = "budgetware.degraded.share"
+DEGRADED_LIMIT: Final = "budgetware.degraded.limit"
 ADMISSION: Final = "budgetware.admission"
+FORECAST_CHECKED: Final = "budgetware.forecast.checked"
+FORECAST_EXPECTED_LATE: Final = "budgetware.forecast.expected_late"
+FORECAST_LATE: Final = "budgetware.forecast.late"
 
 # Attributes.
 ROUTE: Final = "budgetware.route"
@@ -40,6 +45,7 @@ MODE: Final = "budgetware.mode"
 ACTION: Final = "budgetware.action"
 REASON: Final = "budgetware.reason"
 ANSWER: Final = "budgetware.answer"
+FORECAST_SAID: Final = "budgetware.forecast.said"
 ERROR_TYPE: Final = "error.type"
 SPAN_LIMIT: Final = "budgetware.budget.limit"
 SPAN_ELAPSED: Final = "budgetware.budget.elapsed"
@@ -49,6 +55,10 @@ SPAN_POLICY: Final = "budgetware.policy"
 # What a violation is a violation of, in metrics and in log events.
 SCOPE_REQUEST: Final = "request"
 SCOPE_STAGE: Final = "stage"
+
+# What a forecast said of a request before it was carried out.
+SAID_IN_TIME: Final = "in_time"
+SAID_LATE: Final = "late"
 
 # Log events.
 EVENT_EXCEEDED: Final = "budget_exceeded"

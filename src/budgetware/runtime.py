@@ -15,8 +15,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict
 
 from budgetware import names
+from budgetware._core.audience import Observing
 from budgetware._core.current import current_budget
-from budgetware._core.engine import B, Engine, Observing
+from budgetware._core.engine import B, Engine
 from budgetware._core.policy import Mode, Policy
 from budgetware._core.record import Observer
 from budgetware.errors import PolicyError

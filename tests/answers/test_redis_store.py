@@ -288,7 +288,7 @@ def test_an_address_cannot_loosen_the_bounds(server: RedisServer) -> None:
 
 def test_only_what_fits_iswritten() -> None:
     """Too long, too many lines or over already: no entry."""
-    terms = RedisTerms("p", b"", 0.02, 10)
+    terms = RedisTerms({}, "p", b"", 0.02, 10)
 
     assert terms.entry(KEY, stored(), 0.0) is not None
     assert terms.entry(KEY, stored(bytes(terms.most_bytes)), 0.0) is None

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
+from budgetware._core.audience import Observing
 from budgetware._core.budget import Budget
 from budgetware._core.current import current_budget, handle
-from budgetware._core.engine import Engine, Observing
+from budgetware._core.engine import Engine
 from budgetware._core.policy import Amount, Match, Policy, Route, StagePolicy, TierPolicy
 from budgetware._core.record import RequestRecord, StageTotal
 from budgetware._core.stage import StageContext

@@ -10,10 +10,11 @@ import pytest
 from tests.core.programs import TICK, Leave, Open, Play, Work, current, stage
 
 from budgetware._core import engine as engine_module
+from budgetware._core.audience import Observing
 from budgetware._core.budget import Budget
 from budgetware._core.current import handle
 from budgetware._core.desk import MOST_JOBS
-from budgetware._core.engine import ABSORB_AT, Engine, Observing
+from budgetware._core.engine import ABSORB_AT, Engine
 from budgetware._core.policy import (
     OTHER,
     UNMATCHED,
@@ -213,7 +214,7 @@ def test_a_client_that_left_is_an_outcome_of_its_own() -> None:
     for _ in range(2):
         play.engine.lose(budget)
         play.engine.finish(budget)
-    play.engine.ignore(play.engine._observers[0])
+    play.engine.ignore(play.engine._audience.observers[0])
     play.engine.lose(play.engine.begin("GET", "/signals/x"))
     play.engine.absorb()
 

@@ -105,6 +105,26 @@ def test_a_plan_has_everything_in_seconds() -> None:
     assert plan.stages["ml"].calls == inf
 
 
+def test_a_plan_has_what_its_tier_makes_of_lateness() -> None:
+    """Each tier's own; outside any tier, and for an unknown one, nothing is said."""
+    policy = Policy(tiers={"pro": TierPolicy(late_worth=-0.5, max_late_rate=0.01)})
+    plans = [policy.plan(None, tier) for tier in ("pro", None, "gold")]
+
+    assert [(plan.late_worth, plan.max_late) for plan in plans] == [
+        (-0.5, 0.01),
+        (0.0, None),
+        (0.0, None),
+    ]
+
+
+def test_a_plan_says_which_stages_answer() -> None:
+    """No stage does unless it says so."""
+    stages = {"db": StagePolicy(answers=True), "ml": StagePolicy()}
+    plan = POLICY.plan(Route(name="signals", stages=stages), "pro")
+
+    assert [stage.answers for stage in plan.stages.values()] == [True, False]
+
+
 def test_a_reserve_is_at_most_the_whole_budget() -> None:
     """There is no more to keep back than there is."""
     route = Route(name="signals", reserve=Amount(5.0))

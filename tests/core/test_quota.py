@@ -73,6 +73,18 @@ def test_a_clock_that_jumps_ahead_empties_the_window_once() -> None:
     assert (sum(quota._answers), sum(quota._degraded), len(quota._answers)) == (2, 2, SLICES)
 
 
+def test_the_counts_are_those_of_the_window() -> None:
+    """What the promise is compared with can be seen, and looking makes time pass as well."""
+    quota = DegradedQuota(0.25, window_s=60.0)
+    for second in range(10):
+        quota.count(float(second), degraded=second % 5 == 0)
+
+    assert quota.most == 0.25
+    assert quota.counts(9.0) == (2, 10)
+    assert quota.counts(60.0) == (1, 9)
+    assert quota.counts(1000.0) == (0, 0)
+
+
 def test_all_is_no_limit() -> None:
     """A share of one is never used up."""
     quota = DegradedQuota(1.0)

@@ -12,13 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from budgetware._core import tally as tally_module
-from budgetware._core.policy import OTHER, Amount, Ladder, Policy, Route, StagePolicy, TierPolicy
+from budgetware._core.distribution import Distribution
+from budgetware._core.policy import (
+    OTHER,
+    Amount,
+    Ladder,
+    Plan,
+    Policy,
+    Route,
+    StagePolicy,
+    TierPolicy,
+)
+from budgetware._core.quota import DegradedQuota
 from budgetware._core.record import Outcome, outcome_of
 from budgetware._core.tally import (
     MOST_BOUNDS,
     SECONDS_BOUNDS,
     UNDECLARED_NAMES,
-    Distribution,
     Intake,
     RequestSeries,
     StageSeries,
@@ -32,40 +42,6 @@ seconds = st.integers(0, 60).map(lambda quarters: quarters / 4)
 
 class Owner:
     """Somebody who leaves durations."""
-
-
-@given(
-    st.sets(seconds, min_size=1, max_size=6).map(sorted),
-    st.lists(st.lists(seconds, max_size=20), max_size=4),
-)
-def test_a_distribution_is_a_naive_count(bounds: list[float], batches: list[list[float]]) -> None:
-    """Counts, sum and extremes are those of going through the values one by one."""
-    distribution = Distribution(bounds)
-    for batch in batches:
-        distribution.add(batch.copy())
-
-    values = [value for batch in batches for value in batch]
-    counts = [0] * (len(bounds) + 1)
-    for value in values:
-        counts[sum(bound < value for bound in bounds)] += 1
-    assert distribution.counts == counts
-    assert distribution.count == len(values)
-    assert distribution.total == sum(values)
-    assert distribution.least == min(values, default=inf)
-    assert distribution.most == max(values, default=-inf)
-    assert distribution.latest() == (distribution.least, distribution.most)
-
-
-def test_the_latest_extremes_begin_anew_when_asked() -> None:
-    """A reader that collects regularly sees the extremes of its own interval."""
-    distribution = Distribution([1.0])
-    distribution.add([3.0, 1.0])
-    assert distribution.latest() == (1.0, 3.0)
-
-    distribution.add([2.0])
-    assert distribution.latest() == (2.0, 2.0)
-    assert distribution.latest() == (inf, -inf)
-    assert (distribution.least, distribution.most) == (1.0, 3.0)
 
 
 rungs = st.lists(st.integers(1, 12).map(lambda eighths: eighths / 4), min_size=3, max_size=3)
@@ -151,6 +127,88 @@ def test_totals_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tally.stage("x", "y") is tally.stages[OTHER, OTHER]
 
 
+def test_smaller_answers_are_counted_with_their_durations() -> None:
+    """Outcome and duration come together, whether sorted into buckets or handed over."""
+    tally = Tally()
+    pro, free = tally.request("signals", "pro"), tally.request("signals", "free")
+    tally.smaller += [(pro, "degraded", 0.25), (free, "rejected", 0.125), (pro, "degraded", 0.5)]
+    assert pro.outcomes[Outcome.DEGRADED] == pro.durations.count == 0
+
+    tally.absorb()
+
+    assert (pro.outcomes[Outcome.DEGRADED], free.outcomes[Outcome.REJECTED]) == (2, 1)
+    assert (pro.durations.count, pro.durations.total) == (2, 0.75)
+    assert free.durations.count == 1
+
+    tally.smaller += [(pro, "rejected", 2.0), (pro, "degraded", 1.0)]
+    seen: list[tuple[object, list[float]]] = []
+    tally.drain(lambda *told: seen.append(told), lambda *told: seen.append(told))
+
+    assert seen == [(pro, [2.0, 1.0])]
+    assert (pro.outcomes[Outcome.DEGRADED], pro.outcomes[Outcome.REJECTED]) == (3, 1)
+    assert pro.durations.count == 2
+    assert tally.smaller == []
+
+
+PRO = Plan(route="signals", tier="pro", limit_s=0.1)
+
+
+def test_forecasts_are_checked() -> None:
+    """What was expected and what became of it are summed, by what the forecast said."""
+    tally = Tally()
+    for fits, late in ((0.75, False), (0.75, True), (0.25, True), (0.5, False)):
+        tally.foreseen(PRO, fits, late=late)
+
+    likely, unlikely = (tally.forecasts["signals", "pro", said] for said in (True, False))
+    assert (likely.checked, likely.expected_late, likely.late) == (3, 1.0, 1)
+    assert (unlikely.checked, unlikely.expected_late, unlikely.late) == (1, 0.75, 1)
+
+
+@pytest.mark.parametrize("fits", [float("nan"), inf, -inf, -0.001, 1.001])
+def test_what_is_no_probability_is_not_checked(fits: float) -> None:
+    """One bad number does not spoil the sum for good."""
+    tally = Tally()
+    tally.foreseen(PRO, fits, late=True)
+
+    assert tally.forecasts == {}
+
+
+def test_checked_forecasts_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the cap they are one ``_OTHER`` for what was likely and one for what was not."""
+    monkeypatch.setattr(tally_module, "MOST_SERIES", 2)
+    tally = Tally()
+    for number in range(6):
+        tally.foreseen(Plan(route=f"r{number}"), number / 5, late=False)
+
+    assert {key: one.checked for key, one in tally.forecasts.items()} == {
+        ("r0", None, False): 1,
+        ("r1", None, False): 1,
+        (OTHER, None, False): 1,
+        (OTHER, None, True): 3,
+    }
+
+
+def test_a_quota_is_watched_as_long_as_it_is_in_use() -> None:
+    """One that was replaced, taken back or let go is not reported any more."""
+    tally = Tally()
+    first, second = DegradedQuota(0.1), DegradedQuota(0.2)
+    other = DegradedQuota(0.3)
+    tally.watch_quota(PRO, first)
+    tally.watch_quota(PRO, second)
+    tally.watch_quota(Plan(route="report"), other)
+    del first
+    gc.collect()
+    assert dict(tally.quotas) == {("signals", "pro"): second, ("report", None): other}
+
+    tally.watch_quota(PRO, None)
+    tally.watch_quota(PRO, None)
+    assert dict(tally.quotas) == {("report", None): other}
+
+    del other
+    gc.collect()
+    assert dict(tally.quotas) == {}
+
+
 def test_undeclared_names_are_admitted_up_to_a_cap() -> None:
     """The first ones keep their names for good."""
     tally = Tally()
@@ -200,6 +258,8 @@ def test_nothing_is_lost_while_threads_append_and_absorb() -> None:
         pick = random.Random(seed)
         for number in range(500):
             pending.append(pick.random())
+            tally.smaller.append((series, "degraded", 0.5))
+            tally.foreseen(PRO, 0.75, late=False)
             tally.stage("signals", f"s{seed}-{number % 50}").pending.append(0.5)
 
     absorber = threading.Thread(target=absorb)
@@ -212,5 +272,8 @@ def test_nothing_is_lost_while_threads_append_and_absorb() -> None:
     absorber.join()
     tally.absorb()
 
-    assert series.durations.count == sum(series.outcomes.values()) == 8 * 500
+    assert series.durations.count == sum(series.outcomes.values()) == 2 * 8 * 500
+    assert series.outcomes[Outcome.DEGRADED] == 8 * 500
+    fared = tally.forecasts["signals", "pro", True]
+    assert (fared.checked, fared.expected_late, fared.late) == (8 * 500, 1000.0, 0)
     assert sum(stage.durations.count for stage in tally.stages.values()) == 8 * 500

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.core.programs import TICK
 
-from budgetware._core.engine import Engine, Observing
+from budgetware._core.audience import Observing
+from budgetware._core.engine import Engine
 from budgetware._core.policy import Policy, Route
 from budgetware._core.record import RequestRecord
 from budgetware.testing import FakeClock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from budgetware._core.policy import (
     StaticAnswer,
     TierPolicy,
 )
-from budgetware.asgi import ASGIApp, BudgetMiddleware, Message
+from budgetware.asgi import ASGIApp, BudgetMiddleware, Message, Receive, Send
 
 LIMIT_S = 0.1
 
@@ -80,24 +80,35 @@ class Play:
         endpoint: Callable[[Request], Awaitable[Response]],
         route: Route = SIGNALS,
         mode: Mode = Mode.ENFORCE,
+        tiers: Mapping[str, TierPolicy] = POLICY.tiers,
+        wrapped: Callable[[ASGIApp], ASGIApp] = lambda app: app,
         **options: Any,
     ) -> None:
         self.time = Time()
         self.ended_at_s = 0.0
-        policy = replace(POLICY, mode=mode, routes={"signals": route})
-        app: ASGIApp = Starlette(routes=[Path("/signals", endpoint, methods=["GET", "POST"])])
-        self.door = BudgetMiddleware(app, policy=policy, clock=self.time, **options)
+        policy = replace(POLICY, mode=mode, routes={"signals": route}, tiers=tiers)
+        methods = ["GET", "POST", "PUT"]
+        app: ASGIApp = Starlette(routes=[Path("/signals", endpoint, methods=methods)])
+        self.door = BudgetMiddleware(wrapped(app), policy=policy, clock=self.time, **options)
 
     def ask(self, method: str = "GET", **more: Any) -> Answered:
         """Send one request and wait until the application is done with it."""
         return self.time.run(self.asking(method, **more))
 
-    async def asking(self, method: str = "GET", **more: Any) -> Answered:
-        """Send one request from within the loop."""
-        answered, began_s = Answered(), self.time.now
+    async def asking(
+        self,
+        method: str = "GET",
+        *,
+        into: Answered | None = None,
+        receive: Receive | None = None,
+        send: Send | None = None,
+        **more: Any,
+    ) -> Answered:
+        """Send one request from within the loop; the server's calls may be replaced."""
+        answered, began_s = into or Answered(), self.time.now
         gone = asyncio.Event()
 
-        async def send(message: Message) -> None:
+        async def take(message: Message) -> None:
             answered.messages.append(message)
             answered.at_s.append(self.time.now - began_s)
             if message["type"] == "http.response.body" and not message.get("more_body"):
@@ -105,7 +116,7 @@ class Play:
 
         received = False
 
-        async def receive() -> Message:
+        async def give() -> Message:
             nonlocal received
             if received:
                 await gone.wait()
@@ -123,7 +134,7 @@ class Play:
             "headers": [],
             **more,
         }
-        await self.door(scope, receive, send)
+        await self.door(scope, receive or give, send or take)
         self.ended_at_s = self.time.now - began_s
         return answered
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from tests.doors.steered_play import LIMIT_S, SIGNALS, Answered, Play, taking
+from tests.doors.steered_play import LIMIT_S, SIGNALS, Play, taking
 
 from budgetware import budget
 from budgetware._core.decide import Action
@@ -152,27 +152,6 @@ def test_a_stream_behind_an_answer_runs_to_its_end() -> None:
 
     assert answered.kind == "static"
     assert ended == [True]
-    play.check()
-
-
-def test_an_error_behind_an_answer_is_the_applications_own() -> None:
-    """It reaches the server's log, and counts; the client knows nothing of it."""
-
-    async def endpoint(_: Request) -> Response:
-        await asyncio.sleep(0.3)
-        raise ValueError
-
-    play = Play(endpoint)
-    answered = Answered()
-
-    async def ask() -> None:
-        nonlocal answered
-        with pytest.raises(ValueError):  # noqa: PT011 - the application's
-            await play.asking()
-
-    play.time.run(ask())
-    assert play.outcomes == {"degraded": 1}
-    assert play.door._engine.tally.requests["signals", "pro"].errors == 1
     play.check()
 
 

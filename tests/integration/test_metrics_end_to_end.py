@@ -18,10 +18,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-import prometheus_client
 import pytest
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import Histogram, ObservableCounter
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -29,7 +27,8 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 from tests.integration.otlp_backend import Backend, Series
-from tests.servers import Collector, Prometheus, free_port, require_program, wait_until
+from tests.integration.scraping import answers, labelled, scraped
+from tests.servers import Collector, Prometheus, free_port, wait_until
 from tests.telemetry.driving import (
     Service,
     durations,
@@ -41,7 +40,6 @@ from tests.telemetry.driving import (
 
 from budgetware import names
 from budgetware.telemetry import Telemetry
-from budgetware.telemetry.prometheus import BudgetPrometheusReader
 from budgetware.telemetry.readers import BudgetPeriodicReader
 
 NEVER = float("inf")
@@ -65,53 +63,25 @@ def _outcomes(service: Service) -> dict[Series, float]:
 # --- Prometheus ---------------------------------------------------------------------------------
 
 
-def _labelled(series: Series, **more: str) -> Series:
-    return frozenset(
-        {(name.replace(".", "_"), value) for name, value in series} | set(more.items()),
-    )
-
-
 @pytest.mark.server
 def test_prometheus_stores_what_the_records_say(tmp_path: Path) -> None:
     """Counters, buckets and sums queried from Prometheus equal the records, in both modes."""
-    program = require_program("prometheus")
-    services: dict[str, Service] = {}
-    targets: dict[str, int] = {}
-    endpoints = []
-    kinds = {"aggregated": BudgetPrometheusReader, "recorded": PrometheusMetricReader}
-    for job, kind in kinds.items():
-        registry = prometheus_client.CollectorRegistry()
-        services[job] = Service(Telemetry(provider_with(kind(registry=registry))))
-        endpoint = prometheus_client.start_http_server(0, "127.0.0.1", registry)
-        endpoints.append(endpoint)
-        targets[job] = endpoint[0].server_port
-    prometheus = Prometheus(program, tmp_path, targets)
-    try:
+    with scraped(tmp_path) as (prometheus, services):
         for job, service in services.items():
             serve_some(service, random.Random(job), 150)
-            scraped = f'budgetware_requests_total{{job="{job}"}}'
-            wait_until(partial(_answers, prometheus, scraped), "there was a scrape")
+            arrived = f'budgetware_requests_total{{job="{job}"}}'
+            wait_until(partial(answers, prometheus, arrived), "there was a scrape")
             # More between two scrapes: totals must go on where they were.
             serve_some(service, random.Random(1), 150)
         for job, service in services.items():
             total = f'sum(budgetware_requests_total{{job="{job}"}})'
-            wait_until(partial(_answers, prometheus, f"{total} == 300"), "all was scraped")
+            wait_until(partial(answers, prometheus, f"{total} == 300"), "all was scraped")
             _check_prometheus(prometheus, job, service)
-    finally:
-        prometheus.stop()
-        for server, thread in endpoints:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-
-def _answers(prometheus: Prometheus, expression: str) -> bool:
-    return bool(prometheus.query(expression))
 
 
 def _check_prometheus(prometheus: Prometheus, job: str, service: Service) -> None:
     counted = prometheus.query(f'budgetware_requests_total{{job="{job}"}} > 0')
-    assert counted == {_labelled(key): value for key, value in _outcomes(service).items()}
+    assert counted == {labelled(key): value for key, value in _outcomes(service).items()}
     for metric, wanted in (
         ("budgetware_request_duration_seconds", durations(service.records)),
         ("budgetware_stage_duration_seconds", stage_durations(service.records)),
@@ -119,14 +89,12 @@ def _check_prometheus(prometheus: Prometheus, job: str, service: Service) -> Non
         counts = prometheus.query(f'{metric}_count{{job="{job}"}}')
         sums = prometheus.query(f'{metric}_sum{{job="{job}"}}')
         buckets = prometheus.query(f'{metric}_bucket{{job="{job}"}}')
-        assert counts == {_labelled(key): len(values) for key, values in wanted.items()}
-        assert sums == {
-            _labelled(key): pytest.approx(sum(values)) for key, values in wanted.items()
-        }
+        assert counts == {labelled(key): len(values) for key, values in wanted.items()}
+        assert sums == {labelled(key): pytest.approx(sum(values)) for key, values in wanted.items()}
         bounds = {dict(series)["le"] for series in buckets}
         assert {"0.1", "+Inf"} < bounds
         assert buckets == {
-            _labelled(key, le=bound): sum(value <= float(bound) for value in values)
+            labelled(key, le=bound): sum(value <= float(bound) for value in values)
             for key, values in wanted.items()
             for bound in bounds
         }

@@ -81,3 +81,15 @@ def test_processes_do_not_come_back_in_step() -> None:
             circuit.failed(0.0)
 
     assert [soon.allows(0.41), late.allows(0.59), late.allows(0.61)] == [True, False, True]
+
+
+def test_somebody_else_may_open_it() -> None:
+    """It is told so once, and then goes its own way."""
+    circuit = Circuit(lambda: 0.5)
+
+    told = circuit.open(1.0), circuit.open(1.25)
+
+    assert told == (True, False)
+    assert (circuit.is_open, circuit.allows(1.49), circuit.allows(1.5)) == (True, False, True)
+    circuit.succeeded()
+    assert not circuit.is_open

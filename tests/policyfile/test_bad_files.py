@@ -193,6 +193,17 @@ BAD = {
     ),
     "late-worth": Bad(TIER + "{late_worth: 2}\n", 3, 19, "bad-value", "worth", "-100 to 1"),
     "late-worth-text": Bad(TIER + "{late_worth: 1e1}\n", 3, 19, "bad-value", "`1e1`"),
+    "surer-than-sure": Bad(
+        TIER + "{confidence: 100%}\n", 3, 19, "out-of-range", "surer than any", "below 100%"
+    ),
+    "bare-confidence": Bad(TIER + "{confidence: 0.9}\n", 3, 19, "missing-unit", "`0.9`", "90%"),
+    "all-late": Bad(
+        TIER + "{max_late_rate: 100%}\n", 3, 22, "out-of-range", "every answer", "below 100%"
+    ),
+    "none-late": Bad(TIER + "{max_late_rate: 0%}\n", 3, 22, "out-of-range", "nothing"),
+    "unknown-overrun": Bad(
+        V + "stages: {a: {on_overrun: answers}}\n", 2, 26, "bad-choice", "`answers`", "`answer`"
+    ),
     "count-of-zero": Bad(V + "concurrency: 0\n", 2, 14, "bad-value", "not a count"),
     "count-with-underscore": Bad(V + "concurrency: 1_0\n", 2, 14, "bad-value", "count", "10"),
     "yes": Bad(V + "stages: {a: {optional: yes}}\n", 2, 24, "bad-value", "`yes`", "write true"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from budgetware._core.decide import DEGRADED_WORTH, enough
 from budgetware._core.policy import Amount, Clock, Ladder, Match, Mode, Policy, StaticAnswer
 from budgetware.policyfile import check
 
@@ -146,6 +147,43 @@ routes: {a: {match: GET /a, reserve: 10%, stages: {db: {budget: 30%, operations:
     assert plan.stages["db"].limit_s == pytest.approx(0.03)
     assert plan.stages["db"].operations["read"] == pytest.approx(0.02)
     assert plan.reserve_s == pytest.approx(0.01)
+
+
+def test_a_confidence_is_what_a_late_answer_is_worth() -> None:
+    """It arrives as the worth that has the same effect; a promised late rate as a share."""
+    policy = compiled("""\
+version: 1
+tiers:
+  plain: {}
+  sure: {confidence: 95%, max_late_rate: 0.5%}
+  any: {confidence: 0%}
+  most: {confidence: 99.999999999999%}
+""")
+    plans = {name: policy.plan(None, name) for name in policy.tiers}
+    assert (plans["plain"].late_worth, plans["plain"].max_late) == (0.0, None)
+    assert plans["sure"].late_worth == pytest.approx(-11.0)
+    assert plans["sure"].max_late == 0.005
+    assert plans["any"].late_worth == DEGRADED_WORTH
+    for name, confidence in {"sure": 0.95, "any": 0.0, "most": 1 - 1e-14}.items():
+        assert enough(plans[name].late_worth, DEGRADED_WORTH) == pytest.approx(confidence)
+
+
+def test_a_stage_that_answers_is_inherited_and_can_be_told_to_go_on() -> None:
+    """`on_overrun` lies over what is inherited like every key of a stage."""
+    text = """\
+version: 1
+stages: {db: {on_overrun: answer}, hub: 1ms}
+routes:
+  a: {match: GET /a, answers: [reject], stages: {db: 5ms, hub: {on_overrun: answer}}}
+  b: {match: GET /b, stages: {db: {on_overrun: continue}}}
+environments: {dev: {stages: {db: {on_overrun: continue}}}}
+"""
+    policy = compiled(text)
+    plans = [policy.plan(policy.routes[name], None).stages for name in ("a", "b")]
+    assert [plan["db"].answers for plan in plans] == [True, False]
+    assert [plan["hub"].answers for plan in plans] == [True, False]
+    assert plans[0]["db"].limit_s == 0.005
+    assert not compiled(text, "dev").routes["a"].stages["db"].answers
 
 
 def test_static_answers_are_kept_as_written() -> None:

@@ -62,23 +62,32 @@ CASES = {
     ),
     "shares of more than all": (
         "concurrency: 8\ntiers:\n  a: {share: 60%}\n  b: {share: 50%}\n",
-        [
-            (5, "error", "shares-over-100"),
-            (2, "note", "not-in-this-release"),
-            (4, "note", "not-in-this-release"),
-        ],
+        [(5, "error", "shares-over-100")],
     ),
     "shares of all": (
         "concurrency: 8\ntiers: {a: {share: 33.3%}, b: {share: 66.7%}}\n",
-        [(2, "note", "not-in-this-release"), (3, "note", "not-in-this-release")],
+        [],
     ),
     "share of no limit": (
         "tiers: {a: {share: 50%}}\n",
-        [(2, "warning", "share-without-concurrency"), (2, "note", "not-in-this-release")],
+        [(2, "warning", "share-without-concurrency")],
     ),
     "wait as long as the budget": (
-        "tiers: {a: {budget: 1s, queue: 1s}}\n",
-        [(2, "warning", "queue-over-budget"), (2, "note", "not-in-this-release")],
+        "concurrency: 8\ntiers: {a: {budget: 1s, queue: 1s}}\n",
+        [(3, "warning", "queue-over-budget")],
+    ),
+    "wait for no limit": (
+        "tiers:\n  a: {queue: 0s}\n  b: {queue: 1s}\n  c: {queue: 1s}\n",
+        [(4, "warning", "queue-without-concurrency")],
+    ),
+    "wait for a limit that could not be read": (
+        "concurrency: many\ntiers: {a: {queue: 1s}}\n",
+        [(2, "error", "bad-value")],
+    ),
+    "rate of no limit": ("tiers: {a: {rate: 5/s}}\n", []),
+    "late worth something in two ways": (
+        "tiers:\n  a: {late_worth: 0, confidence: 60%}\n  b: {confidence: 0%}\n",
+        [(3, "error", "late-worth-twice")],
     ),
     "ladder that falls": (
         "ladder: {warning: 100%, breach: 90%}\n",
@@ -227,12 +236,45 @@ CASES = {
         [(3, "warning", "job-with-response")] * 2,
     ),
     "cancelled write": (
-        "routes:\n  a: {match: [GET /a, POST /a], cancel_safe: true}\n",
-        [(3, "error", "cancel-unsafe"), (3, "note", "not-in-this-release")],
+        "routes:\n  a: {match: [GET /a, POST /a], cancel_safe: true, answers: [reject]}\n",
+        [(3, "error", "cancel-unsafe")],
     ),
     "cancelled read": (
-        "routes:\n  a: {match: [GET /a, HEAD /a], cancel_safe: true}\n",
-        [(3, "note", "not-in-this-release")],
+        "routes:\n  a: {match: [GET /a, HEAD /a], cancel_safe: true, answers: [reject]}\n",
+        [],
+    ),
+    "nothing to cancel": (
+        "routes:\n  a: {match: GET /a, cancel_safe: true}\n",
+        [(3, "warning", "cancel-without-answers")],
+    ),
+    "cancelled job": (
+        "routes:\n  a: {cancel_safe: true}\n",
+        [(3, "warning", "job-with-response")],
+    ),
+    "stage that answers": (
+        (
+            "stages: {x: {on_overrun: answer}}\nroutes:\n  a: {match: GET /a, answers: [reject]}\n"
+            "  b: {match: GET /b}\n  c: {match: GET /c, stages: {x: off}}\n"
+        ),
+        [],
+    ),
+    "stage that answers with nothing": (
+        (
+            "routes:\n  a: {match: GET /a, stages: {x: {on_overrun: answer}, y: 1ms}}\n"
+            "  b: {match: GET /b, answers: [reject]}\n  c: {stages: {x: {on_overrun: answer}}}\n"
+        ),
+        [(3, "warning", "overrun-without-answers"), (5, "warning", "overrun-without-answers")],
+    ),
+    "default that answers with nothing": (
+        (
+            "stages:\n  x: {on_overrun: answer}\nroutes:\n  a: {match: GET /a, stages: {x: 1ms}}\n"
+            "  b: {match: GET /b, stages: {x: {on_overrun: continue}}, answers: [reject]}\n"
+        ),
+        [(3, "warning", "overrun-without-answers")],
+    ),
+    "default that would answer if the answers could be read": (
+        "stages: {x: {on_overrun: answer}}\nroutes:\n  a: {match: GET /a, answers: [cashed]}\n",
+        [(4, "error", "bad-choice")],
     ),
     "asset larger than all": (
         "checks: {assets: {a.js: 2MB, total: 1MB}}\n",
@@ -300,6 +342,27 @@ def test_a_ladder_says_which_level_is_not_above_which() -> None:
     assert problem.hint.startswith("warning < critical < breach, such as `ladder: {warning: 80%, ")
     (other,) = problems("ladder: {warning: 120%}\n")
     assert other.path == "ladder.warning"
+
+
+def test_a_tier_that_says_twice_what_late_is_worth_is_told_the_one_in_the_other() -> None:
+    """The error has the same in both notations, where both can be written; layers count."""
+    message = "tier `a` has `confidence` and `late_worth`, which are two ways to say the same"
+    keep = "keep one of them, the same one in every environment"
+    for confidence, same in {
+        "95%": ": `confidence: 95%` is `late_worth: -11`",
+        "40%": ": `confidence: 40%` is `late_worth: 0`",
+        "99.9%": "",
+    }.items():
+        (problem,) = problems(f"tiers: {{a: {{late_worth: -1, confidence: {confidence}}}}}\n")
+        assert (problem.message, problem.hint) == (message, keep + same)
+    layered = (
+        "version: 1\ntiers: {a: {late_worth: -1}}\n"
+        "environments: {dev: {tiers: {a: {confidence: 95%}}}}\n"
+    )
+    assert check(layered).policy is not None
+    (problem,) = check(layered, every_environment=True).problems
+    assert problem.message == message + " (in environment `dev`)"
+    assert (problem.line, problem.column) == (3, 46)
 
 
 def test_what_is_enforced_with_nothing_to_give_names_the_routes() -> None:

@@ -22,14 +22,18 @@ version: 1
 service: s
 mode: enforce
 ladder: {warning: 80%}
-tiers: {t: {budget: 1s, late_worth: -1, mode: shadow}}
+concurrency: 8
+tiers:
+  t: {budget: 1s, late_worth: -1, mode: shadow, rate: 5/s, queue: 10ms, share: 50%}
+  u: {budget: 1s, confidence: 60%, max_late_rate: 1%}
 stages: {db: {budget: 5ms, optional: true, operations: {read: 2ms}, calls: 3}}
 routes:
   r:
     match: GET /r
     budget: {t: 1s}
     reserve: 10%
-    stages: {ml: 5ms}
+    stages: {ml: {budget: 5ms, on_overrun: answer}}
+    cancel_safe: true
     clock: last_byte
     mode: enforce
     answers: [cached, {static: {status: 200, body: x, headers: {a: b}}}, reject]
@@ -49,47 +53,39 @@ def pending(text: str) -> dict[str, tuple[int, int, str]]:
 
 def test_the_table_is_what_this_release_does_not_do() -> None:
     """The keys nothing acts on, all of them and no others."""
-    assert set(PENDING) == {
-        "concurrency",
-        "rate",
-        "queue",
-        "share",
-        "cancel_safe",
-        "objectives",
-        "checks",
-    }
+    assert set(PENDING) == {"objectives", "checks"}
 
 
 def test_keys_that_act_are_not_noted() -> None:
-    """Modes, answers, caches, what late is worth and a route's `degraded` have their effect."""
+    """Modes, answers, admission, what late is worth and a route's `degraded` have effects."""
     document = check(ACTING, every_environment=True)
     assert document.policy is not None
     assert CODE not in {problem.code for problem in document.problems}
 
 
 def test_a_key_is_noted_once_with_its_first_place_and_how_often_it_is_there() -> None:
-    """Three rates are one note at the first; those of environments count as well."""
+    """Three objectives are one note at the first; those of environments count as well."""
     text = (
-        "tiers:\n  a: {rate: 1/s}\n  b: {rate: 2/s}\n"
-        "environments: {dev: {tiers: {b: {rate: 3/s}}}}\n"
+        "stages:\n  a: {objectives: {p95: 1ms}}\n  b: {objectives: {p95: 2ms}}\n"
+        "environments: {dev: {stages: {b: {objectives: {p95: 3ms}}}}}\n"
     )
-    message = "`rate` has no effect in this release (here first, 3 times in all)"
-    assert pending(text) == {"tiers.a.rate": (3, 7, message)}
+    message = (
+        "`objectives` has no effect in this release, except a route's `degraded` "
+        "(here first, 3 times in all)"
+    )
+    assert pending(text) == {"stages.a.objectives": (3, 7, message)}
 
 
 def test_a_key_only_an_environment_has_is_noted_there() -> None:
     """What stands once carries no count."""
-    text = "environments:\n  dev: {concurrency: 8}\n"
-    message = "`concurrency` has no effect in this release"
-    assert pending(text) == {"environments.dev.concurrency": (3, 9, message)}
+    text = "environments:\n  dev: {checks: {assets: {total: 1MB}}}\n"
+    message = "`checks` has no effect in this release"
+    assert pending(text) == {"environments.dev.checks": (3, 9, message)}
 
 
 @pytest.mark.parametrize(
     ("text", "paths"),
     [
-        ("tiers: {t: {queue: 5ms, budget: 1s}}", ["tiers.t.queue"]),
-        ("concurrency: 2\ntiers: {t: {share: 10%}}", ["concurrency", "tiers.t.share"]),
-        ("routes: {r: {match: GET /r, cancel_safe: true}}", ["routes.r.cancel_safe"]),
         ("checks: {load: {users: 1, min_rate: 5/s}}", ["checks"]),
         ("routes: {r: {match: GET /r, objectives: {p95: 5ms}}}", ["routes.r.objectives"]),
         (
@@ -109,10 +105,10 @@ def test_each_pending_key_is_noted_in_its_place(text: str, paths: list[str]) -> 
 
 
 def test_names_that_read_like_pending_keys_are_no_keys() -> None:
-    """A stage may be called `queue`, a tier `rate`, a header `share`."""
+    """A stage, a tier or a header may be called `checks` or `objectives`."""
     text = (
-        "tiers: {rate: {budget: 1s}}\nstages: {queue: {operations: {share: 1ms}}}\n"
-        "routes:\n  checks: {match: GET /c, answers: [{static: {headers: {rate: a}}}]}\n"
+        "tiers: {checks: {budget: 1s}}\nstages: {objectives: {operations: {checks: 1ms}}}\n"
+        "routes:\n  checks: {match: GET /c, answers: [{static: {headers: {checks: a}}}]}\n"
     )
     assert pending(text) == {}
 
@@ -122,11 +118,12 @@ def test_notes_have_no_effect_on_the_exit_code(
 ) -> None:
     """`validate` passes, strict or not, and `explain` ends with the notes."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "budgetware.yaml").write_text("version: 1\nconcurrency: 8\nroutes: {j: {}}\n")
+    text = "version: 1\nchecks: {assets: {total: 1MB}}\nroutes: {j: {}}\n"
+    (tmp_path / "budgetware.yaml").write_text(text)
     for arguments in (["validate"], ["validate", "--strict"], ["explain"]):
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 0
-        assert result.stdout.count("`concurrency` has no effect in this release") == 1
+        assert result.stdout.count("`checks` has no effect in this release") == 1
 
 
 def test_the_runtime_never_speaks_of_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,9 +18,10 @@ from opentelemetry.sdk.metrics.export import (
 )
 
 from budgetware import names
+from budgetware._core.audience import Observing
 from budgetware._core.budget import Budget
 from budgetware._core.current import current_budget, handle
-from budgetware._core.engine import Engine, Observing
+from budgetware._core.engine import Engine
 from budgetware._core.policy import Amount, Match, Policy, Route, StagePolicy, TierPolicy
 from budgetware._core.record import RequestRecord
 from budgetware.telemetry import Telemetry

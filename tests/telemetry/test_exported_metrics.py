@@ -196,7 +196,7 @@ def test_strangers_cannot_add_series(kind: type[InMemoryMetricReader]) -> None:
     """100,000 requests with random methods, paths, tiers and stages stay within the policy."""
     reader = kind()
     service = Service(Telemetry(provider_with(reader)))
-    for observing in service.engine._observers:
+    for observing in service.engine._audience.observers:
         service.engine.ignore(observing)
     pick = random.Random(7)  # the same strangers in every run
 

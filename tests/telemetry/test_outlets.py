@@ -238,7 +238,7 @@ def test_collecting_while_serving_loses_nothing(kind: type[InMemoryMetricReader]
     """Threads that serve while another collects neither deadlock nor lose a duration."""
     reader = kind(preferred_temporality=DELTA)
     service = Service(Telemetry(provider_with(reader), traces="off"))
-    for observing in service.engine._observers:
+    for observing in service.engine._audience.observers:
         service.engine.ignore(observing)
     rounds, workers = 5000, 4
 

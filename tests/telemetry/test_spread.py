@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.telemetry.driving import expected
 
-from budgetware._core.tally import Distribution
+from budgetware._core.distribution import Distribution
 from budgetware.telemetry.spread import NO_EXTREMES, Spread, wider
 
 BOUNDS = st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.5, 0.8, 1.0]), unique=True).map(

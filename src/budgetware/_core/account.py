@@ -24,6 +24,9 @@ from budgetware._core.record import (
 )
 from budgetware._core.stage import Stage
 
+PARTIAL = "partial"
+"""The answer of an application that has left out a stage because it would not have fitted."""
+
 _NO_SHARE = Share(0.0, 0.0)
 _SEVERITY = {None: 0, Level.WARNING: 1, Level.CRITICAL: 2, Level.BREACH: 3}
 
@@ -43,6 +46,9 @@ def account(
     place of the full response, for *reason*.
     """
     plan = budget.lane.plan
+    if answer is None and not client_gone:
+        reason = skipped(budget)
+        answer = None if reason is None else PARTIAL
     end = budget.clock() if budget.end is None else budget.end
     duration_s = end - budget.start
     status: int | None = getattr(budget, "status", None)
@@ -89,6 +95,12 @@ def account(
         answer=answer,
         reason=reason,
     )
+
+
+def skipped(budget: Budget) -> str | None:
+    """Return why a stage of *budget*'s full response was left out, ``None`` if none was."""
+    course = getattr(budget, "course", None)
+    return None if course is None or course.smaller else course.skipped
 
 
 def _openings(stages: Iterable[Stage], start: float, end: float) -> Iterable[StageRecord]:

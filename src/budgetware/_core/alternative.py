@@ -5,11 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 from budgetware._core.budget import Budget
-from budgetware._core.decide import Action
+from budgetware._core.decide import Action, Decision
 from budgetware._core.interrupt import AnswerNow
+from budgetware._core.reasons import reason_label
+
+if TYPE_CHECKING:
+    from budgetware._core.stage import Stage
+    from budgetware._core.steering import Course
 
 FALLBACK_S: Final = 0.001
 """Seconds a stage's fallback is thought to take: it is there because it is cheap."""
@@ -27,7 +32,8 @@ class Opens(Protocol):
 def fits(owner: Budget | None, name: str, *, fallback: bool = True) -> bool:
     """Tell whether stage *name*, which is about to open, should run.
 
-    Always, unless the request's decisions are carried out: what shadow finds is only counted.
+    Always, unless the request's decisions are carried out: what shadow finds is only counted. Once
+    the client has an answer nothing is left out any more: the work behind it is to be whole.
 
     Args:
         owner: The budget, ``None`` outside a request.
@@ -35,27 +41,55 @@ def fits(owner: Budget | None, name: str, *, fallback: bool = True) -> bool:
         fallback: Whether something runs in its place.
 
     """
-    course = None if owner is None or owner.end is not None else getattr(owner, "course", None)
+    course = _course_of(owner)
     if owner is None or course is None:
         return True
     try:
-        clock = owner.clock
-        decision = course.at(
-            name,
-            owner.remaining(),
-            clock(),
-            course.cost_s,
-            answers=course.answers,
-            raced=course.raced,
-            fallback_s=FALLBACK_S if fallback else None,
-        )
+        decision = _decision(owner, course, name, FALLBACK_S if fallback else None)
         if decision.action is Action.RUN or not course.acts:
             return True
-        course.skipped = True
+        course.skipped = decision.reason.value
+        owner.odd = True
     except Exception:  # noqa: BLE001 - called by the application, which must not notice
         owner.lane.fault("decide")
         return True
     return False
+
+
+def gate(owner: Budget, name: str) -> None:
+    """Leave the application for a smaller answer if stage *name*, about to open, will not fit.
+
+    Nothing happens to a stage whose plan does not ask for that, nor once the response has begun.
+
+    Raises:
+        AnswerNow: Through the application to the door; nothing should catch it.
+
+    """
+    course = _course_of(owner)
+    if course is None or hasattr(owner, "status"):
+        return
+    try:
+        stage = owner.lane.plan.stages.get(name)
+        if stage is None or not stage.answers:
+            return
+        decision = _decision(owner, course, name, None)
+        if decision.action is Action.RUN or not course.acts:
+            return
+    except Exception:  # noqa: BLE001 - called by the application, which must not notice
+        owner.lane.fault("decide")
+        return
+    raise AnswerNow(owner, decision.reason)
+
+
+class Gated(Budget):
+    """A budget that asks, when a stage opens, whether the request is rather answered now."""
+
+    __slots__ = ()
+
+    def append(self, opening: Stage) -> None:
+        """Note an *opening*, unless the request ends with it."""
+        gate(self, opening.name)
+        list.append(self, opening)
 
 
 def degrade(owner: Budget | None, reason: str) -> None:
@@ -65,9 +99,9 @@ def degrade(owner: Budget | None, reason: str) -> None:
         AnswerNow: Through the application to the door; nothing should catch it.
 
     """
-    course = None if owner is None or owner.end is not None else getattr(owner, "course", None)
-    if owner is not None and course is not None and course.acts and not hasattr(owner, "status"):
-        raise AnswerNow(owner, reason)
+    course = _course_of(owner)
+    if course is not None and course.acts and not hasattr(owner, "status"):
+        raise AnswerNow(owner, reason_label(reason))
 
 
 class OrElse:
@@ -142,3 +176,24 @@ def _noted(owner: Budget | None, name: str, opening: Any) -> Any:
     if course is not None:
         course.opened(name, opening)
     return opening
+
+
+def _course_of(owner: Budget | None) -> Course | None:
+    """Return the course of a request that may still be answered with something smaller."""
+    if owner is None or owner.end is not None:
+        return None
+    course: Course | None = getattr(owner, "course", None)
+    return None if course is None or course.smaller else course
+
+
+def _decision(owner: Budget, course: Course, name: str, fallback_s: float | None) -> Decision:
+    clock = owner.clock
+    return course.at(
+        name,
+        owner.remaining(),
+        clock(),
+        course.cost_s,
+        answers=course.answers,
+        raced=course.raced,
+        fallback_s=fallback_s,
+    )

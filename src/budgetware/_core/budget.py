@@ -177,6 +177,21 @@ class Budget(list[Stage]):
         """When it must end; ``inf`` without a limit."""
         return self.start + self.lane.limit_s
 
+    def replan(self, lane: Lane) -> None:
+        """Go on under the promise of *lane*, another tier of the same route, from the same start.
+
+        Raises:
+            AnswerNow: Under that promise it is better answered with something smaller.
+
+        """
+        self.lane = lane
+
+    def shield(self) -> None:
+        """Have nothing else answer or end the request until ``unshield`` was called as often."""
+
+    def unshield(self) -> None:
+        """End one ``shield``."""
+
     def remaining(self) -> float:
         """Return the seconds left, negative when overdrawn; fixed once the budget has ended."""
         return self.deadline - (self.clock() if self.end is None else self.end)
@@ -239,6 +254,9 @@ class Budget(list[Stage]):
             return
         self.waited_s = getattr(self, "waited_s", 0.0) + waited_s
         self.start = min(self.start + waited_s, now)
+        course = getattr(self, "course", None)
+        if course is not None:
+            course.pause(waited_s)
         if self.odd:
             self._move_odd(waited_s, now)
         for stage in self:

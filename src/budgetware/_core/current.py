@@ -144,6 +144,23 @@ def stage(
     return opening
 
 
+class Shield:
+    """A block in which the clock neither answers nor cancels its request; to be entered once."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: Budget | None) -> None:
+        self._owner = owner
+
+    def __enter__(self) -> None:
+        if self._owner is not None:
+            self._owner.shield()
+
+    def __exit__(self, *_: object) -> None:
+        if self._owner is not None:
+            self._owner.unshield()
+
+
 class OpensStages(Protocol):
     """The type of ``budget.stage``."""
 
@@ -193,6 +210,14 @@ class CurrentBudget:
         """
         degrade(_current(), reason)
 
+    def shield(self) -> Shield:
+        """Let the clock neither answer nor cancel while ``with budget.shield():`` is open.
+
+        For what has to be finished before anything is sent. What came due meanwhile is done as
+        soon as the last shield of the request is left.
+        """
+        return Shield(_current())
+
     def remaining(self) -> float:
         """Return the seconds left: negative when overdrawn, ``math.inf`` where nothing limits."""
         owner = _current()
@@ -236,7 +261,7 @@ class CurrentBudget:
             if lane is None:
                 owner.lane.fault("unknown_tier")
             else:
-                owner.lane = lane
+                owner.replan(lane)
 
     def carry(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return *function* bound to this budget, for threads Python does not hand it to.

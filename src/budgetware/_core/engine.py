@@ -6,7 +6,6 @@ a fault of ours becomes a count and a call of ``on_fault``, never a changed resp
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
@@ -14,7 +13,8 @@ from random import random
 from time import perf_counter
 from typing import Final, TypeVar
 
-from budgetware._core.account import account
+from budgetware._core.account import PARTIAL, account, skipped
+from budgetware._core.audience import Audience, Observing
 from budgetware._core.budget import MOST_STAGES, Budget
 from budgetware._core.current import current_budget, handle
 from budgetware._core.desk import Desk
@@ -34,33 +34,6 @@ _SMALLER: Final = frozenset({Outcome.DEGRADED, Outcome.REJECTED})
 
 B = TypeVar("B", bound=Budget)
 Fault = Callable[[str, Exception, int], None]
-
-
-class Observing:
-    """An observer, whether it wants the request that is just ending, and when.
-
-    Most are told after the answer has left. What has to be said on the server's span is said
-    before: instrumentations end that span with the last byte.
-    """
-
-    __slots__ = ("before_answer", "observer", "wanted")
-
-    def __init__(
-        self,
-        observer: Observer,
-        wanted: Callable[[], bool] = lambda: True,
-        *,
-        before_answer: bool = False,
-    ) -> None:
-        self.observer = observer
-        self.wanted = wanted
-        self.before_answer = before_answer
-
-
-class _Telling(threading.local):
-    """Whether this thread is just telling somebody of a request."""
-
-    now = False
 
 
 class Engine:
@@ -96,10 +69,9 @@ class Engine:
         self.absorb: Callable[[], None] = self.tally.absorb
         self.absorb_at = ABSORB_AT
         self._opens = stage_type(clock, current_budget.get, handle.stage)
-        self._watched_by(observers)
-        self._alarms = tuple(alarms)
+        self._audience = Audience(observers, alarms, partial(self.fault, "observe"))
+        self._wanted = self._audience.wanted
         self._on_fault = on_fault
-        self._telling = _Telling()
         self._traffic = Traffic(Forecast(), random)
         self.entrance = Entrance(clock, self.tally.passed)
         self.entrance.adopt(policy or Policy())
@@ -123,11 +95,13 @@ class Engine:
 
     def observe(self, observing: Observing) -> None:
         """Tell *observing*, too, of requests that end from now on."""
-        self._watched_by((*self._observers, observing))
+        self._audience.join(observing)
+        self._wanted = self._audience.wanted
 
     def ignore(self, observing: Observing) -> None:
         """Tell *observing* no more."""
-        self._watched_by([one for one in self._observers if one is not observing])
+        self._audience.leave(observing)
+        self._wanted = self._audience.wanted
 
     def begin(
         self, method: str, path: str, tier: str | None = None, root: str | None = None
@@ -173,6 +147,18 @@ class Engine:
             lanes = desk.match(method, path, root)
         return lanes[None] if tier is None else lanes.get(tier) or lanes[None]
 
+    def begin_in(self, kind: type[B], lane: Lane) -> B:
+        """Open the budget of a request in *lane*, as an object of a door's own class."""
+        budget = kind()
+        budget.lane = lane
+        budget.opens = self._opens
+        budget.room = MOST_STAGES
+        budget.end = None
+        budget.odd = False
+        clock = budget.clock = self.clock
+        budget.start = clock()
+        return budget
+
     def begin_job(self, name: str, tier: str | None = None) -> Budget:
         """Open the budget of the job or route called *name*."""
         budget = self.begin("", "/")
@@ -189,9 +175,12 @@ class Engine:
             budget.end = end
             lane = budget.lane
             start = budget.start
-            elapsed_s = self._odd_s(budget) if budget.odd else end - start
             durations = lane.durations
-            durations.append(elapsed_s)
+            if budget.odd:
+                elapsed_s = self._keep_odd(budget)
+            else:
+                elapsed_s = end - start
+                durations.append(elapsed_s)
             notable = elapsed_s > lane.warning_s
             if len(budget) and lane.add(budget, start, end):
                 notable = True
@@ -215,7 +204,7 @@ class Engine:
             lane = budget.lane
             stages = budget.untold
             del budget.untold
-            listeners = self._listeners()
+            listeners = self._audience.listeners()
             if listeners or budget.notable:
                 self._tell(account(budget, stages), lane, listeners)
         except Exception as error:  # noqa: BLE001 - likewise
@@ -223,8 +212,7 @@ class Engine:
         if budget.odd:
             budget.settled = None  # the context of a task may live for long, and the budget with it
         try:
-            if len(budget.lane.durations) >= self.absorb_at:
-                self.absorb()
+            self._keep_in_order(budget.lane)
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("absorb", error)
 
@@ -252,7 +240,7 @@ class Engine:
                 # What the application makes of it, with nobody to answer, is no failure.
                 budget.failed = True
                 budget.lane.lose()
-                listeners = self._listeners()
+                listeners = self._audience.listeners()
                 if listeners:
                     record = account(budget, stages, client_gone=True)
                     self._tell(record, budget.lane, listeners)
@@ -260,10 +248,11 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("lose", error)
 
-    def answered(self, budget: Budget, answer: str, reason: str) -> None:
+    def answered(self, budget: Budget, answer: str, reason: str) -> RequestRecord | None:
         """Count *budget*'s request as answered with *answer*, something smaller, just now.
 
-        The budget stays open: the work may go on, and ``outlived`` ends it.
+        The budget stays open: the work may go on, and ``outlived`` ends it. What it returns is
+        for ``announce``, once the answer has left.
         """
         try:
             lane = budget.lane
@@ -274,55 +263,80 @@ class Engine:
             if hasattr(budget, "waited_s"):
                 sent.waited_s = budget.waited_s
             record = account(sent, sent, answer=answer, reason=reason)
-            self.tally.answered(lane.plan, answer, reason)
-            if record.outcome in _SMALLER:
-                lane.answer(record.elapsed_s, record.outcome)
-            else:
-                lane.durations.append(record.elapsed_s)
-            wanted = [] if self._telling.now else [one for one in self._observers if one.wanted()]
-            self._tell(record, lane, [one.observer for one in wanted])
+            self._count_smaller(lane, record)
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("answered", error)
+            return None
+        return record
+
+    def announce(self, budget: Budget, record: RequestRecord | None) -> None:
+        """Tell alarms and observers of *budget*'s request, which was ``answered``."""
+        if record is None:
+            return
+        try:
+            self._tell(record, budget.lane, self._audience.listeners(late=True))
+            self._keep_in_order(budget.lane)
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.fault("announce", error)
 
     def outlived(self, budget: Budget) -> None:
         """End the budget of work that went on after its client was answered."""
         try:
             if budget.end is None:
-                start = budget.start
-                budget.lane.add(budget.close(self.clock()), start, budget.end or start)
+                now = self.clock()
+                budget.lane.outlive(budget.close(now), now)
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("outlived", error)
+
+    def _tell(self, record: RequestRecord, lane: Lane, listeners: list[Observer]) -> None:
+        alarming = record.level is not None or record.violations
+        if alarming:
+            lane.violate(record)
+        self._audience.tell(record, listeners, alarming=bool(alarming or record.answer is not None))
+
+    def _count_smaller(self, lane: Lane, record: RequestRecord) -> None:
+        self.tally.answered(lane.plan, record.answer or "", record.reason or "")
+        if record.outcome in _SMALLER:
+            lane.answer(record.elapsed_s, record.outcome)
+        else:
+            lane.durations.append(record.elapsed_s)
+
+    def _keep_in_order(self, lane: Lane) -> None:
+        if max(len(lane.durations), len(self.tally.smaller)) >= self.absorb_at:
+            self.absorb()
 
     def _desk_of(self, policy: Policy) -> Desk:
         return Desk(policy, self.tally, self._relieve, self._steering)
 
     def _steering(self, plan: Plan) -> Steering | None:
-        if plan.mode is Mode.OBSERVE or plan.limit_s == inf:
-            return None
-        told = partial(self.tally.decided, plan)
-        return Steering(plan, self._traffic, self.clock(), told)
+        tally, steering = self.tally, None
+        if plan.mode is not Mode.OBSERVE and plan.limit_s < inf:
+            told, foreseen = partial(tally.decided, plan), partial(tally.foreseen, plan)
+            steering = Steering(plan, self._traffic, self.clock(), told, foreseen)
+        tally.watch_quota(plan, None if steering is None else steering.quota)
+        return steering
 
-    def _watched_by(self, observers: Sequence[Observing]) -> None:
-        self._observers = tuple(observers)
-        asked = tuple(dict.fromkeys(one.wanted for one in self._observers))
-        self._wanted: Callable[[], bool] | None = None
-        if len(asked) == 1:
-            self._wanted = asked[0]
-        elif asked:
-            self._wanted = lambda: any(wanted() for wanted in asked)
-
-    def _odd_s(self, budget: Budget) -> float:
-        """Return the judged seconds of a budget that has just ended in an unusual way."""
+    def _keep_odd(self, budget: Budget) -> float:
+        """Keep and return the judged seconds of a budget that has just ended in an unusual way."""
         if hasattr(budget, "settled"):
             budget.claim()
-        judged = hasattr(budget, "first_byte_at") and not budget.lane.judges_last_byte
-        return (budget.first_byte_at if judged else budget.end) - budget.start  # type: ignore[operator]
+        lane = budget.lane
+        judged = hasattr(budget, "first_byte_at") and not lane.judges_last_byte
+        elapsed_s = (budget.first_byte_at if judged else budget.end) - budget.start  # type: ignore[operator]
+        reason = skipped(budget)
+        if reason is not None:
+            self.tally.answered(lane.plan, PARTIAL, reason)
+        if reason is not None and elapsed_s <= lane.limit_s:
+            lane.answer(elapsed_s, Outcome.DEGRADED)
+        else:
+            lane.durations.append(elapsed_s)
+        return elapsed_s
 
     def _hold(self, budget: Budget, notable: bool) -> bool:  # noqa: FBT001 - a fact, no switch
         """Keep the openings of an ended budget as long as somebody is to be told of them."""
-        if hasattr(budget, "settled"):
+        if hasattr(budget, "settled") or skipped(budget) is not None:
             notable = True
-        awaited = self._observers and self._awaited(budget)
+        awaited = self._wanted is not None and self._audience.awaits(budget)
         held = notable or awaited or len(budget.lane.durations) >= self.absorb_at
         if held:
             budget.untold = budget[:]
@@ -334,47 +348,6 @@ class Engine:
     def _relieve(self) -> None:
         # Looked up at every call: telemetry may have put its own in place.
         self.absorb()
-
-    def _listeners(self) -> list[Observer]:
-        if self._telling.now:
-            return []
-        return [one.observer for one in self._observers if not one.before_answer and one.wanted()]
-
-    def _awaited(self, budget: Budget) -> bool:
-        """Tell those who cannot wait for the answer; whether there is somebody who can."""
-        if self._telling.now:
-            return False
-        wanted = [one for one in self._observers if one.wanted()]
-        early = [one.observer for one in wanted if one.before_answer]
-        if early:
-            try:
-                self._inform(early, account(budget, budget))
-            except Exception as error:  # noqa: BLE001 - the totals are still to be kept in order
-                self.fault("observe", error)
-        return len(wanted) > len(early)
-
-    def _tell(self, record: RequestRecord, lane: Lane, listeners: list[Observer]) -> None:
-        if record.level is not None or record.violations:
-            lane.violate(record)
-            listeners.extend(self._alarms)
-        elif record.answer is not None:
-            listeners.extend(self._alarms)
-        self._inform(listeners, record)
-
-    def _inform(self, observers: Sequence[Observer], record: RequestRecord) -> None:
-        telling = self._telling
-        if telling.now:
-            # Of a job that an observer has run: telling that observer of it would never end.
-            return
-        telling.now = True
-        try:
-            for observer in observers:
-                try:
-                    observer(record)
-                except Exception as error:  # noqa: BLE001 - one must not silence the others
-                    self.fault("observe", error)
-        finally:
-            telling.now = False
 
     def fault(self, step: str, error: Exception) -> None:
         """Count a failure of budgetware at *step*, and report it."""

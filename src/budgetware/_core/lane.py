@@ -50,6 +50,7 @@ class Lane:
         policy: The digest of the policy it comes from.
         lanes: Every tier's lane of the same route, this one included; ``None`` is the default's.
         limit_s: The whole budget in seconds.
+        gates: Whether there are stages at whose opening a request may be answered instead.
         warning_s: The first rung of the ladder in seconds.
         judges_last_byte: Whether the last byte ends the budget, not the first.
         durations: Where the seconds of each request are left.
@@ -73,6 +74,7 @@ class Lane:
         "_tally",
         "_warnings_s",
         "durations",
+        "gates",
         "judges_last_byte",
         "lanes",
         "limit_s",
@@ -95,6 +97,7 @@ class Lane:
         self.policy = policy
         self.lanes: Mapping[str | None, Lane] = {None: self} if lanes is None else lanes
         self.limit_s = plan.limit_s
+        self.gates = any(stage.answers for stage in plan.stages.values())
         self.warning_s = plan.limit_s * plan.ladder.warning
         self.judges_last_byte = plan.clock is JudgedBy.LAST_BYTE
         self.series = tally.request(plan.route, plan.tier)
@@ -155,6 +158,15 @@ class Lane:
             self._kept = 0
             self._relieve()
 
+    def outlive(self, stages: Sequence[Stage], end: float) -> None:
+        """Keep the durations of the stages of work that went on, until *end*, after its answer."""
+        for stage in stages:
+            self._keep_odd(stage, end)
+        self._kept += len(stages)
+        if self._kept >= MOST_PENDING:
+            self._kept = 0
+            self._relieve()
+
     def violate(self, record: RequestRecord) -> None:
         """Count the violations of a notable request, those of operations as their stage's.
 
@@ -181,9 +193,7 @@ class Lane:
 
     def answer(self, elapsed_s: float, outcome: Outcome) -> None:
         """Count a request that was answered with something smaller after *elapsed_s*."""
-        with self._tally.lock:
-            self.series.outcomes[outcome.value] += 1
-            self.series.durations.add([elapsed_s])
+        self._tally.smaller.append((self.series, outcome.value, elapsed_s))
 
     def fail(self) -> None:
         """Count a request that raised or was answered with a 5xx status."""

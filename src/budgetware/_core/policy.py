@@ -90,6 +90,8 @@ class StagePolicy:
         operations: Allocations of the stage's operations, by name.
         calls: How many times a request may open the stage.
         objectives: What the distribution of its times should look like.
+        answers: Whether a request is answered with something smaller when the stage is about to
+            open and it and the rest will not fit.
 
     """
 
@@ -98,6 +100,7 @@ class StagePolicy:
     operations: Mapping[str, Amount] = field(default_factory=dict)
     calls: int | None = None
     objectives: Objectives | None = None
+    answers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +113,7 @@ class TierPolicy:
         queue: Longest wait for admission, in seconds.
         share: Guaranteed share of the process's concurrency.
         late_worth: What a late answer is worth when a full one in time is worth 1.
+        max_late_rate: Share of late answers to hold in the long run.
         mode: Overrides the policy's mode.
 
     """
@@ -119,6 +123,7 @@ class TierPolicy:
     queue: float | None = None
     share: float | None = None
     late_worth: float = 0.0
+    max_late_rate: float | None = None
     mode: Mode | None = None
 
 
@@ -200,6 +205,7 @@ class StagePlan:
     optional: bool = False
     operations: Mapping[str, float] = field(default_factory=dict)
     calls: float = inf
+    answers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +222,7 @@ class Plan:
         ladder: Severity by share used.
         mode: How far decisions may go here.
         late_worth: What a late answer is worth when a full one in time is worth 1.
+        max_late: Share of late answers to hold in the long run, ``None`` where nothing is said.
         answers: Smaller answers in order of preference.
         static: The response the answer ``static`` stands for.
         cache: What may be stored.
@@ -233,6 +240,7 @@ class Plan:
     ladder: Ladder = field(default_factory=Ladder)
     mode: Mode = Mode.OBSERVE
     late_worth: float = 0.0
+    max_late: float | None = None
     answers: tuple[str, ...] = ()
     static: StaticAnswer | None = None
     cache: CachePolicy | None = None
@@ -319,14 +327,18 @@ class Policy:
             clock=Clock.FIRST_BYTE if route is None else route.clock,
             ladder=self.ladder,
             mode=self.mode_of(route, tier),
-            late_worth=0.0
-            if tier is None or tier not in self.tiers
-            else self.tiers[tier].late_worth,
+            **_attitude(None if tier is None else self.tiers.get(tier)),
             **_alternatives(route),
         )
 
 
 _CAUTION = (Mode.OBSERVE, Mode.SHADOW, Mode.ENFORCE)
+
+
+def _attitude(tier: TierPolicy | None) -> dict[str, Any]:
+    if tier is None:
+        return {}
+    return {"late_worth": tier.late_worth, "max_late": tier.max_late_rate}
 
 
 def _alternatives(route: Route | None) -> dict[str, Any]:
@@ -359,4 +371,5 @@ def _stage_plan(name: str, stage: StagePolicy, total_s: float) -> StagePlan:
             {operation: amount.of(total_s) for operation, amount in stage.operations.items()},
         ),
         calls=inf if stage.calls is None else stage.calls,
+        answers=stage.answers,
     )

@@ -61,12 +61,15 @@ class DegradedQuota:
         most: The promised share of smaller answers.
         window_s: Over how many seconds it is counted.
 
+    Attributes:
+        most: The promised share.
+
     """
 
-    __slots__ = ("__weakref__", "_answers", "_degraded", "_lock", "_most", "_slice", "_slice_s")
+    __slots__ = ("__weakref__", "_answers", "_degraded", "_lock", "_slice", "_slice_s", "most")
 
     def __init__(self, most: float, window_s: float = WINDOW_S) -> None:
-        self._most = most
+        self.most = most
         self._slice_s = window_s / SLICES
         self._slice = 0
         self._answers = [0] * SLICES
@@ -87,8 +90,14 @@ class DegradedQuota:
         """Tell whether one smaller answer more would be too many."""
         with self._lock:
             self._turn(now_s)
-            allowed = max(1.0, self._most * (sum(self._answers) + 1))
-            return self._most < 1.0 and sum(self._degraded) + 1 > allowed
+            allowed = max(1.0, self.most * (sum(self._answers) + 1))
+            return self.most < 1.0 and sum(self._degraded) + 1 > allowed
+
+    def counts(self, now_s: float) -> tuple[int, int]:
+        """Return the smaller answers and all answers of the window that ends at *now_s*."""
+        with self._lock:
+            self._turn(now_s)
+            return sum(self._degraded), sum(self._answers)
 
     def _turn(self, now_s: float) -> int:
         """Forget what has left the window; return the part of it that is now."""

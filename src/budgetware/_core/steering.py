@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
 from budgetware._core.decide import (
     DEGRADED_WORTH,
@@ -28,12 +28,25 @@ from budgetware._core.outlook import RouteForecast
 from budgetware._core.path import Passing, Path
 from budgetware._core.policy import Mode, Plan
 from budgetware._core.probe import Allowance, Permit, Probes
-from budgetware._core.quota import DegradedQuota
+from budgetware._core.quota import DegradedQuota, LateQuota
 
 FALLBACK_WORTH: Final = 0.7
 """What an answer made with a stage's own fallback is worth when nothing else is said."""
 
+MOST_PASSINGS: Final = 128
+"""Points of one request that the forecast learns from; a stage in a loop may have any number."""
+
+ONCE_KNOWN: Final = "_tier"
+"""The point at which a tier becomes known that was not known at the beginning."""
+
 Told = Callable[[Decision], None]
+
+
+class Foreseen(Protocol):
+    """Hears how likely a request was thought to be in time, and what became of it."""
+
+    def __call__(self, fits: float, *, late: bool) -> None:
+        """See ``Steering``."""
 
 
 class Traffic:
@@ -77,10 +90,13 @@ class Steering:
         traffic: What all routes share.
         now_s: The clock.
         told: Hears of every decision that is not simply to go on.
+        foreseen: Hears of every request that went its full way: how likely it was thought to be
+            in time when it began, and whether it was late.
 
     Attributes:
         acts: Whether decisions are carried out, or only counted.
         plan: What is promised.
+        quota: The share of smaller answers that is promised, ``None`` without such a promise.
         menu: What a door has found there is to answer with.
         forced: What every decision is, for tests; ``None`` in life.
 
@@ -91,34 +107,49 @@ class Steering:
     __slots__ = (
         "_enough",
         "_forecast",
+        "_foreseen",
+        "_late",
         "_probes",
-        "_quota",
         "_told",
         "_traffic",
         "acts",
         "menu",
         "plan",
+        "quota",
     )
 
-    def __init__(self, plan: Plan, traffic: Traffic, now_s: float, told: Told) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        traffic: Traffic,
+        now_s: float,
+        told: Told,
+        foreseen: Foreseen = lambda _fits, *, late: None,  # noqa: ARG005 - nobody listens
+    ) -> None:
         self.plan = plan
         self.acts = plan.mode is Mode.ENFORCE
         self.menu: object = None
         self._traffic = traffic
         self._told = told
+        self._foreseen = foreseen
         self._enough = enough(plan.late_worth, DEGRADED_WORTH)
         self._forecast: RouteForecast | None = traffic.forecast.of(plan.route, plan.stages, now_s)
         self._probes = traffic.probes_of(plan.route)
-        self._quota = DegradedQuota(plan.degraded) if plan.degraded < 1.0 else None
+        self.quota = DegradedQuota(plan.degraded) if plan.degraded < 1.0 else None
+        self._late = None if plan.max_late is None else LateQuota(plan.max_late)
 
     def enter(self, began_s: float) -> Course:
         """Begin the course of a request that has begun at *began_s*; ``Course.leave`` ends it."""
         self._traffic.allowance.earn()
         return Course(self, self._traffic.enter(), began_s)
 
+    def spend(self) -> bool:
+        """Take out one of the few works that may be done only to learn or to refresh."""
+        return self._traffic.allowance.spend()
+
     def rationed(self, now_s: float) -> bool:
         """Tell whether the share of smaller answers is used up."""
-        return self._quota is not None and self._quota.used_up(now_s)
+        return self.quota is not None and self.quota.used_up(now_s)
 
     def _decide(self, course: Course, point: str | None, facts: Facts, now_s: float) -> Decision:
         forecast = self._forecast
@@ -131,9 +162,15 @@ class Steering:
         load = course.load if point is None else self._traffic.now
         nth = course.pass_by(point, load, now_s)
         remaining_s = facts.remaining_s
+        caution, enough_to_run = 0.0, self._enough
+        if self._late is not None:
+            caution = self._late.caution
+            enough_to_run = enough(self.plan.late_worth, DEGRADED_WORTH + caution)
         if remaining_s > facts.answer_cost_s:
             fits = forecast.fits(point, remaining_s, load, None, nth)
-            if fits >= self._enough:
+            if point is None:
+                course.foreseen = fits
+            if fits >= enough_to_run:
                 return RUN
         outlook = forecast.outlook(point, remaining_s, facts.answer_cost_s, load, now_s, None, nth)
         due = self.acts and not course.probing
@@ -145,6 +182,7 @@ class Steering:
             rest_s=outlook.rest_s,
             load_effect=outlook.load_effect,
             late_worth=self.plan.late_worth,
+            caution=caution,
             degraded_enough=self.rationed(now_s),
             probe_due=due and self._probes.due(point, now_s, outlook.quiet_s),
             probing=course.probing,
@@ -163,12 +201,16 @@ class Steering:
 
     def _left(self, course: Course, path: Path, *, full: bool, in_time: bool) -> None:
         self._traffic.leave()
-        if self._quota is not None:
-            self._quota.count(path.now_s, degraded=course.smaller)
+        if self.quota is not None:
+            self.quota.count(path.now_s, degraded=course.smaller or course.skipped is not None)
+        if self._late is not None:
+            self._late.count(late=not (course.smaller or in_time))
         if self._forecast is not None:
             if full:
                 self._forecast.learn(path)
-            elif not course.skipped:  # what was left out says nothing of what it takes
+                if course.foreseen is not None:
+                    self._foreseen(course.foreseen, late=not in_time)
+            elif course.skipped is None:  # what was left out says nothing of what it takes
                 self._forecast.learn_cut(path)
         if course.permit is not None:
             self._probes.settle(course.permit, good=full and in_time)
@@ -184,7 +226,8 @@ class Course:
         load: How many requests there were when it began.
         permit: The right to be a probe, if it is one.
         smaller: Whether its client was sent something smaller.
-        skipped: Whether a stage was left out.
+        skipped: Why a stage was left out, ``None`` if none was.
+        foreseen: The probability of being in time that was forecast at the beginning.
         answers: Whether there is a smaller answer to send.
         cost_s: Seconds that takes.
         raced: Whether the clock may still answer at any moment.
@@ -198,6 +241,7 @@ class Course:
         "_steering",
         "answers",
         "cost_s",
+        "foreseen",
         "left",
         "load",
         "permit",
@@ -214,7 +258,8 @@ class Course:
         self.load = load
         self.permit: Permit | None = None
         self.smaller = False
-        self.skipped = False
+        self.skipped: str | None = None
+        self.foreseen: float | None = None
         self.left = False
         self.answers = False
         self.cost_s = 0.0
@@ -274,17 +319,32 @@ class Course:
         )
         return self._steering._decide(self, point, facts, now_s)  # noqa: SLF001 - one file
 
+    def spend(self) -> bool:
+        """Take out one of the few works that may be done only to learn or to refresh."""
+        return self._steering.spend()
+
+    def under(self, steering: Steering) -> None:
+        """Go on under the decisions of *steering*, for another tier of the same route."""
+        self._steering = steering
+
+    def pause(self, waited_s: float) -> None:
+        """Leave out *waited_s* seconds that have just been spent waiting for the client."""
+        self._began_s += waited_s
+
     def pass_by(self, point: str | None, load: int, now_s: float) -> int:
         """Note that *point* was reached; return the how-manieth time."""
-        self._passings.append((point, now_s - self._began_s, load, None))
+        if len(self._passings) < MOST_PASSINGS:
+            self._passings.append((point, now_s - self._began_s, load, None))
+        elif point not in self._counts:
+            return 1
         nth = self._counts[point] = self._counts.get(point, 0) + 1
         return nth
 
     def opened(self, name: str, opening: object) -> None:
         """Note the *opening* of stage *name* that was decided on, to learn how long it took."""
         for index in range(len(self._passings) - 1, -1, -1):
-            point, at_s, load, _ = self._passings[index]
-            if point == name:
+            point, at_s, load, noted = self._passings[index]
+            if point == name and noted is None:
                 self._passings[index] = (point, at_s, load, opening)
                 return
 
@@ -301,7 +361,7 @@ class Course:
         self._steering._left(  # noqa: SLF001 - one file
             self,
             Path(passings, duration_s, now_s),
-            full=full and not self.skipped,
+            full=full and self.skipped is None,
             in_time=duration_s <= self._steering.plan.limit_s,
         )
 

@@ -1,6 +1,6 @@
 """How much, summed: this process's running totals, bounded in number.
 
-A tally only grows; it survives a change of policy, so what it feeds never goes backwards.
+A tally's totals only grow; it survives a change of policy, so what it feeds never goes backwards.
 Durations are kept as plain floats until ``absorb`` puts them into buckets, many at a time, which
 is several times cheaper than a bucket search for each.
 """
@@ -10,14 +10,19 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from typing import TypeVar
 
 from budgetware._core.decide import Action, Decision, Reason
+from budgetware._core.distribution import Distribution
 from budgetware._core.policy import OTHER, Ladder, Mode, Plan, Policy
+from budgetware._core.quota import DegradedQuota
 from budgetware._core.record import Level, Outcome, rungs_s
+
+T = TypeVar("T")
 
 SECONDS_BOUNDS: tuple[float, ...] = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05,
@@ -33,6 +38,9 @@ UNDECLARED_NAMES = 64
 
 Choice = tuple[str, str | None, Mode, Action, Reason]
 """A decision as it is counted: route, tier, mode, what to do and why."""
+
+LIKELY = 0.5
+"""The probability from which on a request was forecast to be in time rather than late."""
 
 MOST_SERIES = 1500
 """How many totals of a kind there may be; OpenTelemetry's own default limit is 2000."""
@@ -57,60 +65,7 @@ def bounds_of(policy: Policy) -> tuple[float, ...]:
     return tuple(sorted(bounds))
 
 
-class Distribution:
-    """Counts of durations by bucket, with their sum and extremes; upper bounds are inclusive.
-
-    Attributes:
-        bounds: The buckets' upper bounds in seconds.
-        counts: Values per bucket, one more than there are bounds.
-        count: All values.
-        total: Their sum.
-        least: The smallest.
-        most: The largest.
-
-    """
-
-    __slots__ = ("_latest", "bounds", "count", "counts", "least", "most", "total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = tuple(bounds)
-        self.counts = [0] * (len(self.bounds) + 1)
-        self.count = 0
-        self.total = 0.0
-        self.least = inf
-        self.most = -inf
-        self._latest = (inf, -inf)
-
-    def add(self, values: list[float]) -> None:
-        """Add *values*, sorting them in place."""
-        if not values:
-            return
-        # Sorting is the cheapest pass over floats Python has, cheaper even than ``min``; after it
-        # each bucket that is not empty costs one bisection.
-        values.sort()
-        self.count += len(values)
-        self.total += sum(values)
-        self.least = min(self.least, values[0])
-        self.most = max(self.most, values[-1])
-        least, most = self._latest
-        self._latest = (min(least, values[0]), max(most, values[-1]))
-        bounds, counts, below = self.bounds, self.counts, 0
-        index = bisect_left(bounds, values[0])
-        while below < len(values):
-            reached = len(values)
-            if index < len(bounds) and bounds[index] < values[-1]:
-                reached = bisect_right(values, bounds[index], below)
-            counts[index] += reached - below
-            below = reached
-            index += 1
-
-    def latest(self) -> tuple[float, float]:
-        """Return the extremes since this was last asked, and begin anew."""
-        extremes, self._latest = self._latest, (inf, -inf)
-        return extremes
-
-
-def _taken(pending: list[float]) -> list[float]:
+def _taken(pending: list[T]) -> list[T]:
     # Other threads may append meanwhile; what they add stays for the next time.
     values = pending[:]
     del pending[: len(values)]
@@ -206,10 +161,32 @@ class StageSeries:
     limits_s: dict[str | None, float] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Foreseen:
+    """How a forecast fared: what it expected of the requests it was about, and what became of them.
+
+    Attributes:
+        checked: Requests that went their full way.
+        expected_late: The sum of their probabilities of being late.
+        late: How many were.
+
+    """
+
+    checked: int = 0
+    expected_late: float = 0.0
+    late: int = 0
+
+
 class Tally:
     """Every running total of one engine.
 
     Hold ``lock`` to write, and to go through all of one kind; the methods take it themselves.
+
+    Attributes:
+        smaller: Requests answered with something smaller that are still to be counted: the totals,
+            the outcome, the seconds. Append without a lock.
+        quotas: By route and tier those that are in use, of shares of smaller answers.
+
     """
 
     def __init__(self, bounds: Sequence[float] = SECONDS_BOUNDS) -> None:
@@ -222,6 +199,12 @@ class Tally:
         self.decisions: dict[Choice, int] = {}
         self.degraded: dict[tuple[str, str | None, str, str], int] = {}
         self.admission: dict[tuple[str | None, Mode, str], int] = {}
+        self.forecasts: dict[tuple[str, str | None, bool], Foreseen] = {}
+        self.smaller: list[tuple[RequestSeries, str, float]] = []
+        # Weak: who decides by one owns it, and lets it go when its policy is no longer in force.
+        self.quotas: weakref.WeakValueDictionary[tuple[str, str | None], DegradedQuota] = (
+            weakref.WeakValueDictionary()
+        )
         self._undeclared: set[str] = set()
         self._intakes: list[Intake] = []
         self._orphans = False
@@ -311,9 +294,39 @@ class Tally:
                 key = (OTHER, mode, passage)
             self.admission[key] = self.admission.get(key, 0) + 1
 
+    def foreseen(self, plan: Plan, fits: float, *, late: bool) -> None:
+        """Count a request that went its full way, by what was forecast at its beginning.
+
+        Args:
+            plan: What it was promised.
+            fits: The forecast probability of being in time; what is none is not counted.
+            late: Whether it was not.
+
+        """
+        if not 0.0 <= fits <= 1.0:
+            return  # one that is not a number would stay in the sum for good
+        key = plan.route, plan.tier, fits >= LIKELY
+        with self.lock:
+            if key not in self.forecasts and len(self.forecasts) >= MOST_SERIES:
+                key = OTHER, None, key[2]
+            found = self.forecasts.setdefault(key, Foreseen())
+            found.checked += 1
+            found.expected_late += 1.0 - fits
+            found.late += late
+
+    def watch_quota(self, plan: Plan, quota: DegradedQuota | None) -> None:
+        """Have *quota* reported as that of *plan*'s route and tier; ``None``: there is none now."""
+        with self.lock:
+            if quota is None:
+                self.quotas.pop((plan.route, plan.tier), None)
+            else:
+                self.quotas[plan.route, plan.tier] = quota
+
     def absorb(self) -> None:
         """Sort everything pending into the buckets."""
         with self.lock:
+            for series, values in self._take_smaller():
+                series.durations.add(values)
             for intake in self._intakes:
                 if intake.pending:
                     series, values = intake.take()
@@ -335,6 +348,7 @@ class Tally:
         """
         with self.lock:
             of_requests = [intake.take() for intake in self._intakes if intake.pending]
+            of_requests += self._take_smaller()
             of_stages = [
                 (stage, _taken(stage.pending)) for stage in self.stages.values() if stage.pending
             ]
@@ -344,6 +358,14 @@ class Tally:
             requests(request, values)
         for stage, values in of_stages:
             stages(stage, values)
+
+    def _take_smaller(self) -> list[tuple[RequestSeries, list[float]]]:
+        """Count the outcomes of smaller answers; return whose they are, and the durations."""
+        found: dict[tuple[str, str | None], tuple[RequestSeries, list[float]]] = {}
+        for series, outcome, elapsed_s in _taken(self.smaller):
+            series.outcomes[outcome] += 1
+            found.setdefault((series.route, series.tier), (series, []))[1].append(elapsed_s)
+        return list(found.values())
 
     def _orphaned(self, _: object) -> None:
         # Told by the garbage collector, so it only leaves a note.

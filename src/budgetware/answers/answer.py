@@ -39,6 +39,7 @@ class Answer:
         status: The HTTP status.
         headers: Every line, names in lower case, with the right ``content-length``.
         body: The body's bytes; empty in the answer to HEAD.
+        stale: Whether it is a stored response that is no longer fresh.
 
     """
 
@@ -46,6 +47,7 @@ class Answer:
     status: int
     headers: Headers
     body: bytes
+    stale: bool = False
 
     def to(self, method: str) -> Answer:
         """Return what to send to *method*: HEAD gets the same lines and no body."""

@@ -6,8 +6,11 @@ judged by ``storable`` and ``key``; what comes out is checked against the reques
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from math import inf
@@ -27,6 +30,9 @@ from budgetware.answers.memory import MemoryStore
 from budgetware.answers.storable import declared_length, lifetime, may_be_answered, may_be_kept
 from budgetware.answers.stored import AsyncStore, Found, Store, Stored
 from budgetware.answers.tee import MOST_BODY_BYTES, Tee
+
+MOST_REFRESHED: Final = 64
+"""Stored responses that may be made anew at the same time."""
 
 MARKS: Final = 65_536
 """How many marks there are for addresses that were written to; some addresses share one."""
@@ -66,6 +72,8 @@ class _Shelf:
         self._lock = threading.Lock()
         self._varied: dict[str, frozenset[bytes]] = {}
         self._written: array[float] | None = None
+        self._refreshed: set[bytes] = set()
+        _after_fork.add(self)
 
     @property
     def is_shared(self) -> bool:
@@ -136,6 +144,33 @@ class _Shelf:
                 if self._written is None:
                     self._written = array("d", [-inf]) * MARKS
         self._written[_mark(request)] = now
+
+    def begin_refresh(
+        self, request: RequestFacts, policy: CachePolicy, spend: Callable[[], bool]
+    ) -> bytes | None:
+        """Return the key of the stored response that *request*'s work is to make anew.
+
+        One request at a time does so for each key; others get ``None`` and leave it at the stored
+        response. Whoever got the key gives it back with ``end_refresh``, whatever came of it.
+
+        Args:
+            request: The request, which was answered from the cache.
+            policy: Its route's.
+            spend: Tells whether such work may be done now; asked last.
+
+        """
+        key = self._key(request, policy)
+        with self._lock:
+            refreshed = self._refreshed
+            if key is None or key in refreshed or len(refreshed) >= MOST_REFRESHED or not spend():
+                return None
+            refreshed.add(key)
+        return key
+
+    def end_refresh(self, key: bytes) -> None:
+        """Let another request make the response under *key* anew."""
+        with self._lock:
+            self._refreshed.discard(key)
 
     def _key(self, request: RequestFacts, policy: CachePolicy) -> bytes | None:
         if not (may_be_answered(request) and may_be_shared(request, policy)):
@@ -263,3 +298,17 @@ def _mark(request: RequestFacts) -> int:
         digest.update(host.lower() + b"\n")
     digest.update(request.target)
     return int.from_bytes(digest.digest(), "big") % MARKS
+
+
+_after_fork: weakref.WeakSet[_Shelf] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    # A thread of the parent may have held the lock, and the parent's requests are not the child's.
+    for shelf in _after_fork:
+        shelf._lock = threading.Lock()  # noqa: SLF001 - the same file
+        shelf._refreshed = set()  # noqa: SLF001 - likewise
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Final
 
 from budgetware.answers.answer import CACHE_NAME, Answer, marked
@@ -32,4 +33,5 @@ def cached_answer(found: Found, detail: str = "") -> Answer:
         status += b"; detail=" + detail.encode("ascii")
     marks = ((b"age", b"%d" % age_s), (b"cache-status", status))
     stored = found.stored
-    return marked("cached", stored.status, stored.headers, stored.body, marks)
+    answer = marked("cached", stored.status, stored.headers, stored.body, marks)
+    return answer if found.is_fresh else replace(answer, stale=True)

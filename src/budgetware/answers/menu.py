@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from budgetware._core.interrupt import AnswerNow
 from budgetware._core.policy import CachePolicy, Plan
 from budgetware.answers.answer import Answer
 from budgetware.answers.cache import AsyncResponseCache, ResponseCache
@@ -139,6 +140,8 @@ class Menu(_Card):
                     answer = await self._fallback.answer(request, remaining_s)
                 else:
                     answer = self._ready(name, remaining_s)
+            except AnswerNow:  # a fallback that asks for something smaller
+                continue
             except Exception as error:  # noqa: BLE001 - the next one may do
                 self._fault(name, error)
                 continue
@@ -181,6 +184,8 @@ class ThreadMenu(_Card):
                     answer = self._fallback.answer_now(request, remaining_s)
                 else:
                     answer = self._ready(name, remaining_s)
+            except AnswerNow:  # a fallback that asks for something smaller
+                continue
             except Exception as error:  # noqa: BLE001 - the next one may do
                 self._fault(name, error)
                 continue

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 from budgetware.answers.answer import Answer
 from budgetware.answers.errands import Errands
 from budgetware.answers.fallback import fallback_answer
-from budgetware.answers.flight import bounded_s
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
@@ -29,6 +28,8 @@ THREADS: Final = 8
 """Threads of a process, or of an event loop, that run plain functions."""
 MOST_AT_ONCE: Final = 64
 """Calls under way or waiting for a thread; what is over it is late."""
+
+_LONGEST_WAIT_S: Final = 86_400.0
 
 
 class FallbackLate(Exception):  # noqa: N818 - it says what happened
@@ -78,7 +79,7 @@ class Fallback:
         """
         import anyio  # noqa: PLC0415 - takes time to import, and only this needs it
 
-        bound_s = min(self.budget_s, bounded_s(wait_s))
+        bound_s = min(self.budget_s, _bounded_s(wait_s))
         with anyio.move_on_after(bound_s):
             if self.is_async:
                 return fallback_answer(await self._function(argument))
@@ -96,7 +97,7 @@ class Fallback:
             Exception: Whatever the function raised, or ``fallback_answer`` about its result.
 
         """
-        bound_s = min(self.budget_s, bounded_s(wait_s))
+        bound_s = min(self.budget_s, _bounded_s(wait_s))
         call = partial(copy_context().run, self._called, argument, bound_s)
         done, outcome = _errands().run(call, bound_s)
         if not done:
@@ -132,6 +133,11 @@ class Fallback:
 
     def _late(self, bound_s: float) -> FallbackLate:
         return FallbackLate(f"the fallback of {self.route!r} took more than {bound_s:.6f} s")
+
+
+def _bounded_s(wait_s: float) -> float:
+    """Return *wait_s* as a time-out every platform takes; what is no number is no wait."""
+    return min(_LONGEST_WAIT_S, wait_s) if wait_s > 0 else 0.0
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

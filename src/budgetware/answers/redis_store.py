@@ -64,9 +64,9 @@ class RedisStore:
             from redis.retry import Retry  # noqa: PLC0415
         except ImportError:
             raise MissingExtra("redis", "redis") from None
-        self._terms = RedisTerms(prefix, secret, operation_s, most_body_bytes)
-        options = self._terms.options(parse_url(url))  # type: ignore[no-untyped-call]
-        pool = redis.ConnectionPool(**options, retry=Retry(NoBackoff(), 0))
+        address = parse_url(url)  # type: ignore[no-untyped-call]
+        self._terms = RedisTerms(address, prefix, secret, operation_s, most_body_bytes)
+        pool = redis.ConnectionPool(**self._terms.options(), retry=Retry(NoBackoff(), 0))
         self._client: redis.Redis = redis.Redis.from_pool(pool)
         self._errands = Errands("budgetware-redis", THREADS, MOST_AT_ONCE)
 
@@ -86,7 +86,7 @@ class RedisStore:
             return None if reply is None else self._terms.found(key, reply)
         if done is False and bound_s == self._terms.operation_s:
             # The thread may be stuck where no time-out of a socket reaches it.
-            self._terms.circuit.failed(now)
+            self._terms.failed(now)
         return None
 
     def put(self, key: bytes, stored: Stored, resident_s: float, now: float) -> None:
@@ -102,10 +102,9 @@ class RedisStore:
         self._client.close()
 
     def _worth_asking(self, now: float) -> bool:
-        circuit = self._terms.circuit
-        if not circuit.is_open:
+        if self._terms.may_ask(now):
             return True
-        if circuit.may_probe(now):
+        if self._terms.circuit.may_probe(now):
             self._errands.send(partial(self._probe, now))
         return False
 
@@ -121,11 +120,11 @@ class RedisStore:
             reply = operation()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a miss
             if _is_reply(error):
-                self._terms.circuit.succeeded()
+                self._terms.succeeded()
             else:
-                self._terms.circuit.failed(now)
+                self._terms.failed(now)
             return None
-        self._terms.circuit.succeeded()
+        self._terms.succeeded()
         return reply
 
     def _probe(self, now: float) -> None:
@@ -135,7 +134,7 @@ class RedisStore:
         except Exception:  # noqa: BLE001 - it is not back yet, whatever it says
             self._terms.circuit.probe_failed(now + time.monotonic() - began)
         else:
-            self._terms.circuit.succeeded()
+            self._terms.succeeded()
 
 
 class AsyncRedisStore:
@@ -170,8 +169,7 @@ class AsyncRedisStore:
             from redis.asyncio.connection import parse_url  # noqa: PLC0415 - an extra
         except ImportError:
             raise MissingExtra("redis", "redis") from None
-        self._terms = RedisTerms(prefix, secret, operation_s, most_body_bytes)
-        self._address = parse_url(url)
+        self._terms = RedisTerms(parse_url(url), prefix, secret, operation_s, most_body_bytes)
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, redis.asyncio.Redis]
         self._clients = weakref.WeakKeyDictionary()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -211,10 +209,9 @@ class AsyncRedisStore:
             await client.aclose()
 
     def _worth_asking(self, now: float) -> bool:
-        circuit = self._terms.circuit
-        if not circuit.is_open:
+        if self._terms.may_ask(now):
             return True
-        if circuit.may_probe(now):
+        if self._terms.circuit.may_probe(now):
             self._start(self._probe, now)
         return False
 
@@ -248,8 +245,9 @@ class AsyncRedisStore:
             from redis.asyncio.retry import Retry  # noqa: PLC0415
             from redis.backoff import NoBackoff  # noqa: PLC0415
 
-            options = self._terms.options(self._address)
-            pool = redis.asyncio.ConnectionPool(**options, retry=Retry(NoBackoff(), 0))
+            pool = redis.asyncio.ConnectionPool(
+                **self._terms.options(), retry=Retry(NoBackoff(), 0)
+            )
             client = redis.asyncio.Redis.from_pool(pool)
             self._clients[loop] = client
         return client
@@ -273,11 +271,11 @@ class AsyncRedisStore:
                 reply = await operation()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a miss
             if _is_reply(error):
-                self._terms.circuit.succeeded()
+                self._terms.succeeded()
             else:
-                self._terms.circuit.failed(now)
+                self._terms.failed(now)
             return None
-        self._terms.circuit.succeeded()
+        self._terms.succeeded()
         return reply
 
     async def _probe(self, client: redis.asyncio.Redis, now: float) -> None:
@@ -288,7 +286,7 @@ class AsyncRedisStore:
         except Exception:  # noqa: BLE001 - it is not back yet, whatever it says
             self._terms.circuit.probe_failed(now + time.monotonic() - began)
         else:
-            self._terms.circuit.succeeded()
+            self._terms.succeeded()
 
 
 def _is_reply(error: Exception) -> bool:

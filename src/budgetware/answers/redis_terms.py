@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from budgetware.answers.circuit import Circuit
+from budgetware.answers.circuit import FAILURES_TO_OPEN, Circuit
+from budgetware.answers.redis_silence import server_at
 from budgetware.answers.stored import Found, Stored
 from budgetware.answers.wire import SECRET_BYTES, decoded, encoded
 
@@ -22,7 +23,7 @@ MOST_AT_ONCE: Final = 32
 
 
 class RedisTerms:
-    """What both stores agree on: names, sizes, bounds and what bytes mean.
+    """What both stores agree on: names, sizes, bounds, what bytes mean, and whether to ask.
 
     Attributes:
         operation_s: The longest wait for one operation.
@@ -33,6 +34,7 @@ class RedisTerms:
 
     def __init__(
         self,
+        address: Mapping[str, Any],
         prefix: str,
         secret: bytes,
         operation_s: float,
@@ -45,6 +47,8 @@ class RedisTerms:
         self.operation_s = operation_s
         self.most_bytes = most_body_bytes + HEADER_BYTES
         self.circuit = Circuit()
+        self._address = address
+        self._server = server_at(address)
         self._secret = secret
         self._prefix = prefix.encode("utf-8") + b":"
 
@@ -52,9 +56,32 @@ class RedisTerms:
         """Return the name of *key* in the server."""
         return self._prefix + key.hex().encode("ascii")
 
-    def options(self, address: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a pool is made with: nothing in *address* loosens a bound."""
-        return dict(address) | {
+    def may_ask(self, now: float) -> bool:
+        """Tell whether operations are worth starting.
+
+        They are not after failures in a row, be they ours or of others who ask the same server.
+        """
+        circuit = self.circuit
+        if self._server.silent and not circuit.is_open:
+            for _ in range(FAILURES_TO_OPEN):
+                circuit.failed(now)
+        return not circuit.is_open
+
+    def succeeded(self) -> None:
+        """Take note of an operation that worked."""
+        self.circuit.succeeded()
+        self._server.answered()
+
+    def failed(self, now: float) -> None:
+        """Take note of an operation that did not work; the one too many is news for others."""
+        was_open = self.circuit.is_open
+        self.circuit.failed(now)
+        if self.circuit.is_open and not was_open:
+            self._server.silent = True
+
+    def options(self) -> dict[str, Any]:
+        """Return what a pool is made with: nothing in the address loosens a bound."""
+        return dict(self._address) | {
             "max_connections": MOST_AT_ONCE + 1,
             "socket_timeout": self.operation_s,
             "socket_connect_timeout": self.operation_s,

@@ -75,13 +75,17 @@ class Exchange(Budget):
                     pending = message.get("more_body", False)
                 elif kind == "http.disconnect":
                     pending = False
-                    if not hasattr(self, "status"):
-                        engine.lose(self)
+                    self.gone()
             except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the message
                 engine.fault("receive", error)
             return message
 
         return timed_receive
+
+    def gone(self) -> None:
+        """Note that the client left while it was still to send."""
+        if not hasattr(self, "status"):
+            self.engine.lose(self)
 
     def raised(self, error: BaseException) -> None:
         """Note that *error* left the application."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from budgetware._core.entrance import Visit
     from budgetware._core.steering import Steering
     from budgetware.answers.answer import Answer
-    from budgetware.answers.facts import RequestFacts
     from budgetware.asgi.steered import SteeredExchange
     from budgetware.limits.tasks import AsyncSharedRates
 
@@ -45,13 +44,10 @@ class Gate:
         self._engine = engine
         self._rates = rates
 
-    async def serve(  # noqa: PLR0913, PLR0917 - what the door has read of the request
+    async def serve(
         self,
         visit: Visit,
         exchange: SteeredExchange,
-        steering: Steering | None,
-        asked: RequestFacts | None,
-        identity: Callable[[], str | None],
         run: Callable[[], Awaitable[Any]],
     ) -> Any:
         """Serve one request once it may come in; its slot is free when its work has ended.
@@ -59,22 +55,19 @@ class Gate:
         Args:
             visit: The request at the entrance; it is ended here.
             exchange: The request, prepared but not embarked.
-            steering: Decides for it, if anybody does.
-            asked: What it is about; ``None`` without *steering*.
-            identity: Names the caller.
             run: Runs the application with it, and finishes *exchange*.
 
         """
         try:
-            answer = await self._answer(visit, exchange, asked, identity)
+            answer = await self._answer(visit, exchange)
             if answer is not None:
                 try:
-                    await self._send(exchange, answer[0], answer[1].value)
+                    await exchange.send_smaller(answer[0], answer[1].value)
                 finally:
                     self._engine.outlived(exchange)
                 return None
-            if steering is not None and asked is not None:
-                self._embark(visit, exchange, steering, asked)
+            if exchange.lane.steering is not None:
+                self._embark(visit, exchange, exchange.lane.steering)
             return await run()
         finally:
             self.release(visit)
@@ -90,21 +83,22 @@ class Gate:
         self,
         visit: Visit,
         exchange: SteeredExchange,
-        asked: RequestFacts | None,
-        identity: Callable[[], str | None],
     ) -> tuple[Answer, Rejection] | None:
         """Return what to answer and why, ``None`` for a request that comes in."""
         try:
-            turned = await self._ask(visit, exchange, identity)
+            turned = await self._ask(visit, exchange)
             if turned is None:
                 return None
             why, retry_s = turned
-            menu, answer = exchange.menu, None
-            if why is Rejection.OVERLOADED and menu is not None and asked is not None:
+            steering, answer = exchange.lane.steering, None
+            if why is Rejection.OVERLOADED and steering is not None:
+                menu = exchange.menu_of(steering)
                 token = current_budget.set(exchange)
                 try:
                     now_s, remaining_s = exchange.clock(), exchange.remaining()
-                    answer = await menu.choose(asked, exchange.scope, remaining_s, now_s, why.value)
+                    answer = await menu.choose(
+                        exchange.asked, exchange.scope, remaining_s, now_s, why.value
+                    )
                 finally:
                     current_budget.reset(token)
             if answer is None:
@@ -117,13 +111,11 @@ class Gate:
             raise
         return answer, why
 
-    async def _ask(
-        self, visit: Visit, exchange: SteeredExchange, identity: Callable[[], str | None]
-    ) -> _TurnedAway | None:
+    async def _ask(self, visit: Visit, exchange: SteeredExchange) -> _TurnedAway | None:
         clock = exchange.clock
         rate_per_s = visit.rule.rate_per_s
         if rate_per_s is not None:
-            who = identity()
+            who = exchange.asked.identity
             if self._rates is None or not visit.acts:  # in shadow nobody waits for a server
                 wait_s = visit.take(who, clock())
             else:
@@ -159,22 +151,14 @@ class Gate:
         visit: Visit,
         exchange: SteeredExchange,
         steering: Steering,
-        asked: RequestFacts,
     ) -> None:
         try:
-            exchange.embark(steering, asked)
+            exchange.embark(steering)
             if visit.waited:
                 exchange.course = after_waiting(exchange.course, steering, exchange.clock())
         except Exception as error:  # noqa: BLE001 - it is measured, and nothing is decided
             self._engine.fault(ADMISSION, error)
             exchange.menu = None
-
-    async def _send(self, exchange: SteeredExchange, answer: Answer, reason: str) -> None:
-        forward, headers = exchange.forward, list(answer.headers)
-        await forward({"type": "http.response.start", "status": answer.status, "headers": headers})
-        self._engine.answered(exchange, answer.kind, reason)
-        body = answer.to(exchange.scope["method"]).body
-        await forward({"type": "http.response.body", "body": body})
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

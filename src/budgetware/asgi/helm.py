@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from random import random
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from budgetware._core.current import current_budget
 from budgetware.answers.cache import AsyncResponseCache
@@ -13,11 +14,13 @@ from budgetware.answers.facts import RequestFacts
 from budgetware.answers.menu import SHARED_S, Menu
 from budgetware.asgi.exchange import ASGIApp, Exchange, Receive, Scope, Send, TimedExchange
 from budgetware.asgi.gate import Gate
-from budgetware.asgi.steered import SteeredExchange
+from budgetware.asgi.keeping import Keeping
+from budgetware.asgi.steered import GatedExchange, SteeredExchange
 from budgetware.runtime import WITH_BODY
 
 if TYPE_CHECKING:
     from budgetware._core.engine import Engine
+    from budgetware._core.policy import Plan
     from budgetware._core.steering import Steering
     from budgetware.answers.stored import AsyncStore
     from budgetware.limits.tasks import AsyncSharedRates
@@ -67,21 +70,17 @@ class Helm:
         """Serve one request."""
         engine = self._engine
         try:
-            method, root = scope["method"], scope.get("root_path")
-            tier = self._tier_in(scope)
-            exchange = engine.begin_as(SteeredExchange, method, scope["path"], tier, root)
+            method, path, root = scope["method"], scope["path"], scope.get("root_path")
+            lane = engine.lane(method, path, self._tier_in(scope), root)
+            exchange = engine.begin_in(GatedExchange if lane.gates else SteeredExchange, lane)
             exchange.engine = engine
             exchange.forward = send
             exchange.timed_answer = self._kind_in(scope) is TimedExchange
-            lane = exchange.lane
-            steering, asked = lane.steering, None
-            menu = None if steering is None else self._menu(steering)
-            exchange.prepare(scope, menu)
-            visit = engine.entrance.visit(lane.plan, method, scope["path"], root)
-            if steering is not None:
-                asked = self._facts(scope, steering.plan.route, steering.plan.tier)
-                if visit is None:
-                    exchange.embark(steering, asked)
+            asked = self._facts(scope, lane.plan)
+            exchange.prepare(scope, asked, self._menu, Keeping(self._cache))
+            visit = engine.entrance.visit(lane.plan, method, path, root)
+            if lane.steering is not None and visit is None:
+                exchange.embark(lane.steering)
             if method != "GET" and method in WITH_BODY:
                 receive = exchange.timed(receive)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the answer
@@ -89,11 +88,8 @@ class Helm:
         else:
             if visit is None:
                 return await self._run(exchange, receive)
-            who = partial(self._identity_of, scope)
-            if asked is not None:
-                who = partial(getattr, asked, "identity")
             run = partial(self._run, exchange, receive)
-            return await self._gate.serve(visit, exchange, steering, asked, who, run)
+            return await self._gate.serve(visit, exchange, run)
         return await self._app(scope, receive, send)
 
     async def _run(self, exchange: SteeredExchange, receive: Receive) -> Any:
@@ -120,16 +116,18 @@ class Helm:
             steering.menu = found
         return found
 
-    def _facts(self, scope: Scope, route: str, tier: str | None) -> RequestFacts:
+    def _facts(self, scope: Scope, plan: Plan) -> RequestFacts:
         """Return what the answers want to know of the request in *scope*."""
-        path, query = scope.get("raw_path") or scope["path"].encode(), scope.get("query_string")
+        path, query = scope.get("raw_path"), scope.get("query_string")
+        if not path:  # a server need not keep it; decoded, a ? in the path is not the query's
+            path = quote(scope["path"]).encode("ascii")
         return RequestFacts(
-            route=route,
+            route=plan.route,
             method=scope["method"],
             target=path + b"?" + query if query else path,
             headers=tuple(scope.get("headers", ())),
             scheme=scope.get("scheme", "http"),
-            tier=tier,
+            tier=plan.tier,
             identity=self._identity_of(scope),
         )
 

@@ -8,32 +8,32 @@ the application or we, has the client; nothing of the other reaches it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from math import inf
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from budgetware._core.decide import Action
-from budgetware._core.interrupt import turn_of
-from budgetware.answers.facts import ResponseFacts
+from budgetware._core.alternative import Gated
+from budgetware._core.decide import Action, Decision
+from budgetware._core.interrupt import AnswerNow, turn_of
+from budgetware._core.steering import ONCE_KNOWN
+from budgetware.asgi.behind import patient, report
 from budgetware.asgi.exchange import Exchange, Message, Receive, Scope, TimedExchange
+from budgetware.asgi.keeping import Keeping
+from budgetware.asgi.race import Race
 from budgetware.runtime import SERVER_ERROR
 
 if TYPE_CHECKING:
+    from budgetware._core.lane import Lane
     from budgetware._core.steering import Steering
     from budgetware.answers.answer import Answer
-    from budgetware.answers.cache import Draft
     from budgetware.answers.facts import RequestFacts
     from budgetware.answers.menu import Menu
     from budgetware.asgi.exchange import ASGIApp
 
-LEAST_AHEAD_S: Final = 0.0005
-"""A turn this close to its time is taken at once and not waited for again."""
-
-BY_THE_CLOCK: Final = "deadline"
-"""Why the clock answers."""
-
 _SAFE: Final = frozenset({"GET", "HEAD"})
 _SMALLER: Final = frozenset({Action.ANSWER, Action.PROBE, Action.REJECT})
+
+MenuOf = Callable[["Steering"], "Menu"]
 
 
 class SteeredExchange(Exchange):
@@ -41,14 +41,14 @@ class SteeredExchange(Exchange):
 
     Attributes:
         menu: What there is to answer with, ``None`` where nothing is decided.
+        menu_of: Returns the menu of a tier that becomes known on the way.
         asked: What it is about.
         scope: Its scope.
         given: What the client was sent, ``None`` as long as the application may answer.
         begun: Whether the application has begun the response.
-        whole: Whether the application has sent its whole response, to whomever.
-        draft: The response on its way into the cache.
-        turn: The clock's appointment.
-        racing: The task that answers by the clock.
+        keeping: Takes note of the application's response.
+        race: The clock's side, ``None`` where there is no asyncio loop.
+        is_over: Whether the application's call has ended.
         timed_answer: Whether the response tells where the time went.
 
     """
@@ -56,90 +56,130 @@ class SteeredExchange(Exchange):
     __slots__ = (
         "asked",
         "begun",
-        "draft",
         "given",
+        "is_over",
+        "keeping",
         "menu",
-        "racing",
+        "menu_of",
+        "race",
         "scope",
         "timed_answer",
-        "turn",
-        "whole",
     )
 
     menu: Menu | None
+    menu_of: MenuOf
     asked: RequestFacts
     scope: Scope
     given: Answer | None
     begun: bool
-    whole: bool
-    draft: Draft | None
+    keeping: Keeping
+    race: Race | None
+    is_over: bool
     timed_answer: bool
-    turn: asyncio.TimerHandle | None
-    racing: asyncio.Task[None] | None
 
-    def prepare(self, scope: Scope, menu: Menu | None) -> None:
+    def prepare(self, scope: Scope, asked: RequestFacts, menu_of: MenuOf, keeping: Keeping) -> None:
         """Make ready for the first message."""
-        self.given = self.draft = self.turn = self.racing = None
-        self.begun = self.whole = False
         self.scope = scope
-        self.menu = menu
-
-    def embark(self, steering: Steering, asked: RequestFacts) -> None:
-        """Begin the course of a request that is decided on."""
-        course = self.course = steering.enter(self.start)
-        menu = self.menu
-        if menu is not None:
-            course.answers = menu.answers
-            course.cost_s = menu.cost_s
-            course.raced = course.acts and course.answers
         self.asked = asked
+        self.menu_of = menu_of
+        self.keeping = keeping
+        self.menu = self.given = self.race = None
+        self.begun = self.is_over = False
+
+    def embark(self, steering: Steering) -> None:
+        """Begin the course of a request that is decided on."""
+        self.course = steering.enter(self.start)
+        self._take_menu(steering)
+
+    def replan(self, lane: Lane) -> None:
+        """Go on under the promise of *lane*, and decide again while there is something to decide.
+
+        Raises:
+            AnswerNow: Under that promise it is better answered with something smaller.
+
+        """
+        self.lane = lane
+        if self.begun or self.given is not None or self.end is not None:
+            return
+        try:
+            decision = self._replanned(lane)
+        except Exception as error:  # noqa: BLE001 - called by the application, which must not notice
+            self.engine.fault("replan", error)
+            return
+        if decision is not None and self.course.acts and decision.action in _SMALLER:
+            raise AnswerNow(self, decision.reason)
+
+    def shield(self) -> None:
+        """Let the clock neither answer nor cancel until ``unshield`` was called as often."""
+        if self.race is not None:
+            self.race.hold()
+
+    def unshield(self) -> None:
+        """End one ``shield``."""
+        if self.race is not None:
+            self.race.let_go()
+
+    @property
+    def may_be_raced(self) -> bool:
+        """Whether the clock may still answer."""
+        menu = self.menu
+        return (
+            menu is not None
+            and menu.answers
+            and self.course.acts
+            and not (self.begun or self.is_over or self.given is not None or self.course.rationed)
+        )
+
+    @property
+    def may_be_cancelled(self) -> bool:
+        """Whether the work may be cancelled once the clock has answered."""
+        return self.lane.plan.cancel_safe and self.asked.method in _SAFE
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the application is at work on a response that nobody waits for any more."""
+        return self.given is not None and not self.keeping.whole
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message of the application on, unless its client has had an answer."""
-        if self.menu is not None:
-            self._note(message, self.menu)
+        self.keeping.note(self, message)
         if self.given is None:
-            self.begun = True
+            if message["type"] == "http.response.start":
+                self.begun = True
             return (TimedExchange if self.timed_answer else Exchange).send(self, message)
         return _nothing()
 
+    def gone(self) -> None:
+        """Note that the client left; once it was answered by us that is no news."""
+        if self.given is None:
+            super().gone()
+
     async def serve(self, app: ASGIApp, receive: Receive) -> Any:
         """Answer at once where that was decided, else run *app* against the clock."""
-        menu = self.menu
-        if menu is None:
-            return await app(self.scope, receive, self.send)
-        course = self.course
-        acts, answers = course.acts, course.answers
-        decision = course.at(
-            None,
-            self.remaining(),
-            self.start,
-            course.cost_s,
-            answers=answers,
-            behind=self.asked.method in _SAFE,
-            raced=course.raced,
-        )
-        if acts and decision.action in _SMALLER:
-            await self.answer(decision.reason)
-            if self.given is not None and decision.action is not Action.PROBE:
-                return None
-        if acts and answers and self.given is None:
-            self._appoint(menu)
+        if self.menu is not None and await self._is_done(self.menu):
+            return None
+        self._enter_race()
         try:
-            return await app(self.scope, self._patient(receive), self.send)
+            return await app(self.scope, patient(self, receive), self.send)
         except BaseException as error:
-            turn = turn_of(error, self)
-            if turn is None or self.begun:
+            if isinstance(error, asyncio.CancelledError) and self.race is not None:
+                if self.race.was_cut():
+                    return None
                 raise
-            if self.given is None:
-                await self.answer(turn.reason, always=True)
+            turn = None if self.begun else turn_of(error, self)
+            if turn is not None:
+                if self.given is None:
+                    await self.answer(turn.reason, always=True)
+                return None
+            if self.given is None or not isinstance(error, Exception):
+                raise
+            report(self, error)
             return None
         finally:
-            if self.turn is not None:
-                self.turn.cancel()
-            if self.racing is not None and not self.racing.done():
-                # The server takes a call that ends before its response for a failed one.
-                await asyncio.shield(self.racing)
+            self.is_over = True
+            if self.race is not None:
+                await self.race.end()
+                self.race.was_cut()  # it may have been swallowed by the application
 
     async def answer(self, reason: str, *, always: bool = False) -> None:
         """Send something smaller, if there is something and nobody has begun to answer.
@@ -159,11 +199,20 @@ class SteeredExchange(Exchange):
             return
         self.given = answer
         self.course.smaller = True
-        headers = list(answer.headers)
-        forward = self.forward
-        await forward({"type": "http.response.start", "status": answer.status, "headers": headers})
-        self.engine.answered(self, answer.kind, reason)
-        await forward({"type": "http.response.body", "body": answer.to(self.asked.method).body})
+        await self.send_smaller(answer, reason)
+
+    async def send_smaller(self, answer: Answer, reason: str) -> None:
+        """Send *answer*, for *reason*, in place of the full response; counted as it begins."""
+        engine, forward, headers = self.engine, self.forward, list(answer.headers)
+        record = engine.answered(self, answer.kind, reason)
+        try:
+            await forward(
+                {"type": "http.response.start", "status": answer.status, "headers": headers}
+            )
+            body = answer.to(self.scope["method"]).body
+            await forward({"type": "http.response.body", "body": body})
+        finally:
+            engine.announce(self, record)
 
     def finish(self) -> None:
         """Finish the account, and teach the forecast what the whole way was like."""
@@ -172,83 +221,94 @@ class SteeredExchange(Exchange):
                 Exchange.finish(self)
         else:
             self.engine.outlived(self)
-        if self.menu is None:
+        self._leave(full=self.keeping.whole)
+
+    def _leave(self, *, full: bool) -> None:
+        course = getattr(self, "course", None)
+        if course is None:
             return
         try:
             status = getattr(self, "status", SERVER_ERROR)
-            full = self.whole and status < SERVER_ERROR and not hasattr(self, "error")
             clock = self.clock
             ended = clock() if self.end is None else self.end
-            self.course.leave(ended, full=full)
+            full = full and status < SERVER_ERROR and not hasattr(self, "error")
+            course.leave(ended, full=full)
+            self.keeping.leave()
         except Exception as error:  # noqa: BLE001 - a fault of ours must not replace the outcome
             self.engine.fault("leave", error)
 
-    def _appoint(self, menu: Menu) -> None:
-        """Have the clock answer in time, wherever the application then is."""
-        ahead_s = self.remaining() - menu.cost_s
-        if ahead_s == inf:
-            return
+    def _take_menu(self, steering: Steering) -> None:
+        course, menu = self.course, self.menu_of(steering)
+        course.answers = menu.answers
+        course.cost_s = menu.cost_s
+        course.raced = course.acts and menu.answers
+        self.menu = menu
+
+    def _replanned(self, lane: Lane) -> Decision | None:
+        """Return what to do under the promise of *lane*, ``None`` if nothing is decided there."""
+        steering, race = lane.steering, self.race
+        if steering is None:
+            self.menu = None
+            self._leave(full=False)
+            return None
+        self.asked = replace(self.asked, tier=lane.plan.tier)
+        if hasattr(self, "course") and not self.course.left:
+            self.course.under(steering)
+        else:
+            self.course = steering.enter(self.start)
+        self._take_menu(steering)
+        if race is not None:
+            race.restart()
+        return self._decision(ONCE_KNOWN)
+
+    def _decision(self, point: str | None) -> Decision:
+        course, clock = self.course, self.clock
+        return course.at(
+            point,
+            self.remaining(),
+            clock(),
+            course.cost_s,
+            answers=course.answers,
+            behind=point is None and self.asked.method in _SAFE,
+            raced=course.raced,
+        )
+
+    async def _is_done(self, menu: Menu) -> bool:
+        """Answer before anything has run if that was decided; whether nothing is left to do."""
+        decision = self._decision(None)
+        if not self.course.acts or decision.action not in _SMALLER:
+            return False
+        await self.answer(decision.reason)
+        given = self.given
+        if given is None or decision.action is Action.PROBE:
+            return False
+        return not (
+            given.stale
+            and self.asked.method in _SAFE
+            and self.keeping.may_refresh(self.asked, menu, self.course)
+        )
+
+    def _enter_race(self) -> None:
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # trio: decisions at the stages are all there is
+        except RuntimeError:  # trio: decisions at the beginning and at the stages are all there is
             return
-        self.turn = loop.call_later(max(0.0, ahead_s), self._take_turn, menu)
+        self.race = Race(self, loop)
+        self.race.start()
 
-    def _take_turn(self, menu: Menu) -> None:
-        self.turn = None
-        if self.begun or self.given is not None or self.course.rationed:
-            return
-        if self.remaining() - menu.cost_s > LEAST_AHEAD_S:
-            self._appoint(menu)  # waits for the client were left out meanwhile
-        else:
-            self.racing = asyncio.get_running_loop().create_task(self._race())
+    def _wait(self, *, byte: bool = False) -> float:
+        self.shield()  # a client that is slow to send is not answered by the clock meanwhile
+        return super()._wait(byte=byte)
 
-    async def _race(self) -> None:
-        try:
-            await self.answer(BY_THE_CLOCK)
-        except Exception as error:  # noqa: BLE001 - the application's own answer may still come
-            self.engine.fault("race", error)
+    def _resume(self, before: float) -> None:
+        super()._resume(before)
+        self.unshield()
 
-    def _patient(self, receive: Receive) -> Receive:
-        """Return *receive* without the server's good-bye to a client that we have answered."""
 
-        async def patient() -> Message:
-            message = await receive()
-            if self.given is not None and message["type"] == "http.disconnect":
-                await asyncio.get_running_loop().create_future()  # until the application is done
-            return message
+class GatedExchange(Gated, SteeredExchange):
+    """The same on a route with stages at whose opening the request may be answered."""
 
-        return patient
-
-    def _note(self, message: Message, menu: Menu) -> None:
-        """Collect the application's response for the cache."""
-        try:
-            kind = message["type"]
-            if kind == "http.response.start":
-                if self.given is not None:
-                    self.status = message["status"]
-                clock = self.clock
-                menu.cache.wrote(self.asked, message["status"], clock())
-                keeps = menu.keeps
-                if keeps is not None:
-                    response = ResponseFacts(message["status"], message.get("headers", ()))
-                    self.draft = menu.cache.draft(self.asked, keeps, response)
-            elif kind == "http.response.body":
-                draft = self.draft
-                if draft is not None:
-                    draft.tee.add(message.get("body", b""))
-                if not message.get("more_body", False):
-                    self.whole = True
-                    if draft is not None:
-                        clock = self.clock
-                        now = clock()
-                        menu.cache.keep(draft, now - self.start, now)
-            else:
-                self.whole = True
-                self.draft = None
-        except Exception as error:  # noqa: BLE001 - it is not kept, that is all
-            self.draft = None
-            self.engine.fault("keep", error)
+    __slots__ = ()
 
 
 async def _nothing() -> None:

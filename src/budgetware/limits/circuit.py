@@ -66,11 +66,17 @@ class Circuit:
         self._until_s = -inf
         self._pause_s = self._first_pause_s
 
-    def failed(self, now_s: float) -> None:
-        """Take note of a failure."""
+    def failed(self, now_s: float) -> bool:
+        """Take note of a failure; tell whether it was the one too many."""
         self._errors += 1
-        if self._errors >= self._most_errors and self._until_s == -inf:
+        return self._errors >= self._most_errors and self.open(now_s)
+
+    def open(self, now_s: float) -> bool:
+        """Ask no more for a while; tell whether that is new."""
+        new = self._until_s == -inf
+        if new:
             self._pause(now_s)
+        return new
 
     def _pause(self, now_s: float) -> None:
         pause_s = min(self._pause_s, self._longest_pause_s)

@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ def bounded_options(timeout_s: float) -> dict[str, Any]:
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
         "protocol": 2,  # spares the greeting
+        "driver_info": None,  # and this what would be said of ourselves
         "health_check_interval": 0,
         "decode_responses": False,
     }
@@ -72,6 +74,12 @@ class Connections:
         self._lock = threading.Lock()
         self._open = 0
         self._opening = 0
+
+    @property
+    def address(self) -> Mapping[str, Any]:
+        """Where the server is, as redis-py's ``parse_url`` has it."""
+        address: Mapping[str, Any] = self._pool.connection_kwargs
+        return address
 
     def ask(self, key: str, interval: str, tolerance: str, within_s: float) -> float | None:
         """Run the script; return the seconds to wait, ``None`` without an answer in time.

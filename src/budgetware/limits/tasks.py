@@ -14,6 +14,7 @@ from math import inf
 from typing import Any
 
 from budgetware._core.rate import MOST_IDENTITIES
+from budgetware.answers.redis_silence import server_at
 from budgetware.errors import MissingExtra
 from budgetware.limits.circuit import Circuit
 from budgetware.limits.connections import MOST_OPEN, bounded_options
@@ -25,7 +26,7 @@ try:
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-    from redis.exceptions import MaxConnectionsError, NoScriptError
+    from redis.exceptions import MaxConnectionsError, NoScriptError, ResponseError
 except ImportError as error:
     raise MissingExtra("redis", "redis") from error
 
@@ -72,7 +73,8 @@ class AsyncSharedRates:
         self._least_s = timeout_s * LEAST_PART
         self._url = url
         self._clients: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-        self._new_client()  # an unreadable URL is found at the start
+        made = self._new_client()  # an unreadable URL is found at the start
+        self._server = server_at(made.connection_pool.connection_kwargs)
 
     async def take(  # noqa: PLR0913, PLR0917 - those of Rates.take, and the time that is left
         self,
@@ -90,20 +92,25 @@ class AsyncSharedRates:
         wait_s = None
         within_s = min(self._timeout_s, remaining_s / 2)
         numbers = numbers_of(rate_per_s, burst)
+        if self._server.silent:
+            self.circuit.open(now_s)
         if numbers and within_s >= self._least_s and self.circuit.allows(now_s):
-            counts = True
+            counts = silent = True
             try:
                 key = key_of(self._prefix, tier, identity)
                 async with asyncio.timeout(within_s):
                     wait_s = await self._ask(key, *numbers)
             except MaxConnectionsError:
                 counts = False  # many at once are no fault of the server
+            except ResponseError:
+                silent = False  # it is there, and may serve others better
             except Exception:  # noqa: BLE001 - no failure of the server is one of the request
                 wait_s = None
             if wait_s is not None:
                 self.circuit.succeeded()
-            elif counts:
-                self.circuit.failed(now_s)
+                self._server.answered()
+            elif counts and self.circuit.failed(now_s) and silent:
+                self._server.silent = True
         if wait_s:
             return wait_s
         own_s = self._part.take(tier, identity, rate_per_s, burst, now_s)

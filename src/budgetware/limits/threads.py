@@ -13,10 +13,17 @@ from math import inf
 from typing import Final
 
 from budgetware._core.rate import MOST_IDENTITIES
+from budgetware.answers.redis_silence import server_at
+from budgetware.errors import MissingExtra
 from budgetware.limits.circuit import Circuit
 from budgetware.limits.connections import Connections
 from budgetware.limits.part import LocalPart
 from budgetware.limits.script import key_of, numbers_of
+
+try:
+    from redis.exceptions import ResponseError
+except ImportError as error:
+    raise MissingExtra("redis", "redis") from error
 
 TIMEOUT_S: Final = 0.015
 LEAST_PART: Final = 0.25
@@ -62,6 +69,7 @@ class SharedRates:
         self.alone = 0
         self._part = LocalPart(workers, most_identities)
         self._connections = Connections(url, timeout_s)
+        self._server = server_at(self._connections.address)
         self._prefix = prefix
         self._timeout_s = timeout_s
         self._least_s = timeout_s * LEAST_PART
@@ -89,16 +97,22 @@ class SharedRates:
         wait_s = None
         within_s = min(self._timeout_s, remaining_s / 2)
         numbers = numbers_of(rate_per_s, burst)
+        if self._server.silent:
+            self.circuit.open(now_s)
         if numbers and within_s >= self._least_s and self.circuit.allows(now_s):
+            silent = True
             try:
                 key = key_of(self._prefix, tier, identity)
                 wait_s = self._connections.ask(key, *numbers, within_s)
+            except ResponseError:
+                silent = False  # it is there, and may serve others better
             except Exception:  # noqa: BLE001 - no failure of the server is one of the request
                 wait_s = None
             if wait_s is not None:
                 self.circuit.succeeded()
-            else:
-                self.circuit.failed(now_s)
+                self._server.answered()
+            elif self.circuit.failed(now_s) and silent:
+                self._server.silent = True
         if wait_s:
             return wait_s
         own_s = self._part.take(tier, identity, rate_per_s, burst, now_s)

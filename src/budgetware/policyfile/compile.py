@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from budgetware._core.decide import late_worth_of
 from budgetware._core.policy import (
     Amount,
     CachePolicy,
@@ -31,6 +32,7 @@ from budgetware.policyfile.parts import (
     ObjectivesPart,
     StagePart,
     StaticAnswerPart,
+    TierPart,
 )
 from budgetware.policyfile.schema import PolicyFile, RoutePart
 from budgetware.policyfile.tree import Table
@@ -60,7 +62,7 @@ def compile_policy(
         mode=model.mode or Mode.OBSERVE,
         ladder=Ladder(**(model.ladder.model_dump() if model.ladder else {})),
         concurrency=model.concurrency,
-        tiers=_frozen({name: TierPolicy(**dict(tier)) for name, tier in model.tiers.items()}),
+        tiers=_frozen({name: _tier(tier) for name, tier in model.tiers.items()}),
         stages=_frozen(stages),
         routes=_frozen(
             {name: _route(name, route, model.stages) for name, route in model.routes.items()}
@@ -74,6 +76,14 @@ def compile_policy(
 
 def _frozen(mapping: Mapping[str, T]) -> Mapping[str, T]:
     return MappingProxyType(dict(mapping))
+
+
+def _tier(part: TierPart) -> TierPolicy:
+    given = dict(part)
+    confidence = given.pop("confidence")
+    if confidence is not None:
+        given["late_worth"] = late_worth_of(confidence)
+    return TierPolicy(**given)
 
 
 def _route(name: str, route: RoutePart, inherited: Mapping[str, Amount | StagePart]) -> Route:
@@ -119,6 +129,7 @@ def _stage(entry: Amount | StagePart, below: Amount | StagePart | None = None) -
         operations=_frozen(merged.operations),
         calls=merged.calls,
         objectives=_objectives(merged.objectives) if merged.objectives else None,
+        answers=merged.on_overrun == "answer",
     )
 
 

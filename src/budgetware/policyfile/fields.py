@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 LONGEST_NAME: Final = 64
 MOST: Final = 1_000_000
+LEAST_WORTH: Final = -100
 
 NAME_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
 _NAME: Final = re.compile(NAME_PATTERN)
@@ -123,12 +124,19 @@ def _status(text: str) -> int:
 
 
 def _worth(text: str) -> float:
-    if _NUMBER.fullmatch(text) is None or not -100 <= Decimal(text) <= 1:  # noqa: PLR2004 - ours
+    if _NUMBER.fullmatch(text) is None or not LEAST_WORTH <= Decimal(text) <= 1:
         raise FieldError(
             f"{shown(text)} is not what a late answer can be worth",
-            "a number from -100 to 1, where 1 is a full answer in time",
+            f"a number from {LEAST_WORTH} to 1, where 1 is a full answer in time",
         )
     return float(text)
+
+
+def _below_all(text: str, *, zero: bool, why: str) -> float:
+    share = units.parse_percent(text, zero=zero)
+    if share >= 1:
+        raise FieldError(f"{shown(text)} {why}", "below 100%", "out-of-range")
+    return share
 
 
 def _version(text: str) -> int:
@@ -202,6 +210,18 @@ Share = Annotated[float, *_reads(units.parse_percent, "a percentage", _SHARE)]
 ShareOrNone = Annotated[
     float, *_reads(partial(units.parse_percent, zero=True), "a percentage", _SHARE)
 ]
+Confidence = Annotated[
+    float,
+    *_reads(
+        partial(_below_all, zero=True, why="is surer than any forecast"), "a percentage", _SHARE
+    ),
+]
+LateRate = Annotated[
+    float,
+    *_reads(
+        partial(_below_all, zero=False, why="lets every answer be late"), "a percentage", _SHARE
+    ),
+]
 Level = Annotated[float, *_reads(partial(units.parse_percent, most=10.0), "a percentage", _SHARE)]
 Rate = Annotated[
     float, *_reads(units.parse_rate, "a rate", _pattern(units.RATE_PATTERN, "10/s", "600/m"))
@@ -211,6 +231,7 @@ Size = Annotated[
 ]
 ModeText = Annotated[Mode, *_reads(_mode, "a word", {"enum": list(Mode)})]
 ClockText = Annotated[Clock, *_reads(_clock, "a word", {"enum": list(Clock)})]
+OnOverrun = Annotated[str, *_choice("continue", "answer")]
 AnswerName = Annotated[str, *_reads(_answer, "a word", {"enum": list(_ANSWERS)})]
 Flag = Annotated[bool, *_reads(_flag, "true or false", {"type": "boolean"})]
 Count = Annotated[
@@ -220,7 +241,7 @@ Status = Annotated[
     int, *_reads(_status, "a status", {"type": "integer", "minimum": 200, "maximum": 599})
 ]
 Worth = Annotated[
-    float, *_reads(_worth, "a number", {"type": "number", "minimum": -100, "maximum": 1})
+    float, *_reads(_worth, "a number", {"type": "number", "minimum": LEAST_WORTH, "maximum": 1})
 ]
 Version = Annotated[int, *_reads(_version, "a version", {"const": 1})]
 Off = Annotated[

@@ -14,14 +14,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from budgetware.policyfile.fields import (
     PERCENTILE_PATTERN,
     AmountText,
+    Confidence,
     Count,
     Duration,
     Flag,
     HeaderName,
     HeaderValue,
+    LateRate,
     Level,
     ModeText,
     Name,
+    OnOverrun,
     Percentile,
     Rate,
     RequestDuration,
@@ -185,6 +188,15 @@ class StagePart(Part):
             examples=[{"p95": "4ms"}],
         ),
     ] = None
+    on_overrun: Annotated[
+        OnOverrun,
+        Field(
+            description="What to do when the stage is about to open and the forecast says that it "
+            "and the rest will not fit: go on, or send one of the route's `answers` there and "
+            "then. `continue` unless said otherwise.",
+            examples=["answer"],
+        ),
+    ] = "continue"
 
 
 class TierPart(Part):
@@ -200,17 +212,25 @@ class TierPart(Part):
     ] = None
     rate: Annotated[
         Rate | None,
-        Field(description="Requests one caller may make.", examples=["10/s", "600/m"]),
+        Field(
+            description="Requests one caller may make; a second's worth of them at once, and "
+            "always one. Callers without an identity share one rate.",
+            examples=["10/s", "600/m"],
+        ),
     ] = None
     queue: Annotated[
         Wait | None,
-        Field(description="The longest wait before a request starts.", examples=["20ms"]),
+        Field(
+            description="The longest wait for one of the `concurrency`, and at most half of what "
+            "a request has left. Without it nobody waits.",
+            examples=["20ms"],
+        ),
     ] = None
     share: Annotated[
         Share | None,
         Field(
-            description="Share of `concurrency` that is always there for this tier. What others "
-            "leave unused may be borrowed.",
+            description="Share of `concurrency` that is always there for this tier. It may take "
+            "more of what is nobody's share.",
             examples=["50%"],
         ),
     ] = None
@@ -222,6 +242,22 @@ class TierPart(Part):
             examples=[-0.5],
         ),
     ] = 0.0
+    confidence: Annotated[
+        Confidence | None,
+        Field(
+            description="`late_worth` in other words: a request goes on when the forecast is at "
+            "least so sure that it will be in time. One tier has one of the two.",
+            examples=["60%"],
+        ),
+    ] = None
+    max_late_rate: Annotated[
+        LateRate | None,
+        Field(
+            description="The share of late answers to hold on each route in the long run: with "
+            "more of them requests are given up sooner, with fewer later.",
+            examples=["1%"],
+        ),
+    ] = None
     mode: Annotated[
         ModeText | None,
         Field(

@@ -41,15 +41,8 @@ class Waiting:
     aside: str = ""
 
 
-_ADMISSION: Final = Waiting("admission")
-
 PENDING: Final[Mapping[str, Waiting]] = MappingProxyType(
     {
-        "concurrency": _ADMISSION,
-        "rate": _ADMISSION,
-        "queue": _ADMISSION,
-        "share": _ADMISSION,
-        "cancel_safe": Waiting("cancellation at the deadline"),
         "objectives": Waiting(
             "reports over many requests",
             acting=("routes", _ANY, "objectives", "degraded"),

@@ -167,7 +167,8 @@ class RoutePart(Part):
     cancel_safe: Annotated[
         Flag,
         Field(
-            description="Whether its work may be cancelled at the deadline. For safe methods only.",
+            description="Whether its work may be cancelled when the clock has answered. For safe "
+            "methods only, and under ASGI.",
             examples=[True],
         ),
     ] = False
@@ -197,7 +198,9 @@ class LayerPart(Part):
     concurrency: Annotated[
         Count | None,
         Field(
-            description="Requests one process runs at once; no limit unless given.", examples=[64]
+            description="Requests one process runs at once; no limit unless given. The others "
+            "wait in their tier's `queue`, or are told to come back.",
+            examples=[64],
         ),
     ] = None
     tiers: Annotated[

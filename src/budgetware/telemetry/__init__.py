@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
     from structlog.typing import FilteringBoundLogger
 
-    from budgetware._core.engine import Engine, Observing
+    from budgetware._core.audience import Observing
+    from budgetware._core.engine import Engine
     from budgetware._core.record import Observer
     from budgetware.telemetry.outlet import Outlet, Watched
 

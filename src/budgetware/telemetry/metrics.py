@@ -32,11 +32,17 @@ COUNTERS: Final = (
     (names.DECISIONS, "{decision}", "Decisions that took a second thought, by mode and reason."),
     (names.DEGRADED, "{request}", "Requests answered with something smaller, and why."),
     (names.ADMISSION, "{request}", "Requests that were not just let in, and what became of them."),
+    (names.FORECAST_CHECKED, "{request}", "Requests that went the full way they were forecast."),
+    (names.FORECAST_EXPECTED_LATE, "{request}", "How many of them were expected to be late."),
+    (names.FORECAST_LATE, "{request}", "How many of them were late."),
     (names.INTERNAL_ERRORS, "{error}", "Failures of budgetware itself; no response changed."),
 )
+# Shares have an annotation for a unit: of "1" some exporters make a suffix and others none.
 GAUGES: Final = (
     (names.REQUEST_BUDGET_LIMIT, "s", "The budget in force."),
     (names.STAGE_BUDGET_LIMIT, "s", "The allocation in force."),
+    (names.DEGRADED_SHARE, "{share}", "The share of smaller answers in the last hour."),
+    (names.DEGRADED_LIMIT, "{share}", "The largest share of smaller answers that is promised."),
 )
 HISTOGRAMS: Final = {
     names.REQUEST_DURATION: ("s", "Seconds the budget is judged by."),

@@ -159,7 +159,9 @@ class Outlet:
             snapshot.include(watched.tally, spreads=watched.spreads and not records)
             engine = watched.engine()
             if engine is not None:
-                snapshot.include_limits(watched.limits_of(engine.policy))
+                limits = watched.limits_of(engine.policy)
+                snapshot.include_limits(limits)
+                snapshot.include_quotas(watched.tally, limits, engine.clock())
 
     def fault(self, step: str, error: Exception) -> None:
         """Count a failure of ours with every engine it may concern, and report it."""

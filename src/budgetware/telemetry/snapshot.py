@@ -7,6 +7,7 @@ than an OpenTelemetry SDK keeps apart.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -97,6 +98,7 @@ class Snapshot:
         self.numbers: dict[str, dict[Attributes, float]] = {}
         self.spreads: dict[str, dict[Attributes, Spread]] = {}
         self._admission = admission
+        self._answers: dict[Attributes, tuple[int, int]] = {}
 
     def add(self, other: Snapshot) -> None:
         """Add everything that *other* has."""
@@ -116,6 +118,7 @@ class Snapshot:
             decisions = dict(tally.decisions)
             degraded = dict(tally.degraded)
             admission = dict(tally.admission)
+            forecasts = [(key, replace(one)) for key, one in tally.forecasts.items()]
         for (route, tier, mode, action, reason), count in decisions.items():
             attributes = attributes_of(
                 (names.ROUTE, route),
@@ -138,6 +141,15 @@ class Snapshot:
                 (names.TIER, tier), (names.MODE, mode), (names.OUTCOME, passage)
             )
             self._count(names.ADMISSION, attributes, count)
+        for (route, tier, likely), fared in forecasts:
+            attributes = attributes_of(
+                (names.ROUTE, route),
+                (names.TIER, tier),
+                (names.FORECAST_SAID, names.SAID_IN_TIME if likely else names.SAID_LATE),
+            )
+            self._count(names.FORECAST_CHECKED, attributes, fared.checked)
+            self._count(names.FORECAST_EXPECTED_LATE, attributes, fared.expected_late)
+            self._count(names.FORECAST_LATE, attributes, fared.late)
         for request in requests:
             self._include_request(request)
             if spreads:
@@ -154,9 +166,26 @@ class Snapshot:
         """Add the budgets and allocations in force."""
         for metric, values in limits.items():
             for attributes, limit_s in values.items():
-                # They do not add up: for what is counted under _OTHER there is none to speak of.
-                if self._admission.admit(metric, attributes) == attributes:
-                    self.numbers.setdefault(metric, {})[attributes] = limit_s
+                self._gauge(metric, attributes, limit_s)
+
+    def include_quotas(self, tally: Tally, limits: Limits, now_s: float) -> None:
+        """Add the shares of smaller answers at *now_s*, of routes and tiers that *limits* has.
+
+        Shares do not add up, what they are made of does: several engines together have the share
+        of all their answers. Of no answers there is none.
+        """
+        with tally.lock:
+            quotas = list(tally.quotas.items())
+        for (route, tier), quota in quotas:
+            attributes = attributes_of((names.ROUTE, route), (names.TIER, tier))
+            if attributes in limits[names.REQUEST_BUDGET_LIMIT]:
+                self._gauge(names.DEGRADED_LIMIT, attributes, quota.most)
+                smaller, answers = quota.counts(now_s)
+                others = self._answers.get(attributes, (0, 0))
+                smaller, answers = smaller + others[0], answers + others[1]
+                self._answers[attributes] = smaller, answers
+                if answers:
+                    self._gauge(names.DEGRADED_SHARE, attributes, smaller / answers)
 
     def settle(self) -> None:
         """Forget what is recent in every spread."""
@@ -182,6 +211,11 @@ class Snapshot:
     def _violation(self, scope: str, level: Level, attributes: Attributes, count: int) -> None:
         kind = attributes_of((names.VIOLATION_SCOPE, scope), (names.LEVEL, level.value))
         self._count(names.VIOLATIONS, kind + attributes, count)
+
+    def _gauge(self, metric: str, attributes: Attributes, value: float) -> None:
+        # Gauges do not add up: for what is counted under _OTHER there is none to speak of.
+        if self._admission.admit(metric, attributes) == attributes:
+            self.numbers.setdefault(metric, {})[attributes] = value
 
     def _count(self, metric: str, attributes: Attributes, value: float) -> None:
         attributes = self._admission.admit(metric, attributes)

@@ -15,7 +15,7 @@ from opentelemetry import trace
 from opentelemetry.context import get_current
 
 from budgetware import names
-from budgetware._core.engine import Observing
+from budgetware._core.audience import Observing
 from budgetware._core.record import Ending
 from budgetware._version import __version__
 from budgetware.telemetry.plain import plain

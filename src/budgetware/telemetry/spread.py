@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from budgetware._core.tally import Distribution
+    from budgetware._core.distribution import Distribution
 
 Extremes = tuple[float, float]
 """The smallest and the largest of some values; ``NO_EXTREMES`` of none."""

@@ -148,11 +148,12 @@ class Gate:
             _release(self._engine, visit)
             raise
         _release(self._engine, visit)
+        record = self._engine.answered(exchange, answer.kind, why.value)
         try:
             forward = exchange.forward
             forward(status, headers)
-            self._engine.answered(exchange, answer.kind, why.value)
         finally:
+            self._engine.announce(exchange, record)
             self._engine.outlived(exchange)
         return [body]
 

@@ -101,8 +101,11 @@ class SteeredExchange(Exchange):
         headers = [
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers
         ]
-        forward(f"{answer.status} {_phrase(answer.status)}", headers)
-        self.engine.answered(self, answer.kind, reason)
+        record = self.engine.answered(self, answer.kind, reason)
+        try:
+            forward(f"{answer.status} {_phrase(answer.status)}", headers)
+        finally:
+            self.engine.announce(self, record)
         return [answer.to(self.asked.method).body]
 
     def start_response(

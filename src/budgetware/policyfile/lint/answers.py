@@ -58,6 +58,53 @@ def _material(case: Case) -> None:
             )
 
 
+def _cancelled(case: Case) -> None:
+    """Find work that may be cancelled when the clock answers, where it has nothing to send."""
+    for name, route in case.policy.routes.items():
+        if not (route.cancel_safe and route.match) or route.answers:
+            continue
+        if case.marks.intact("routes", name):
+            case.found.report(
+                "cancel-without-answers",
+                "nothing is ever cancelled: the route has no `answers` to send in its place",
+                "add some, such as `answers: [cached, reject]`, or remove `cancel_safe`",
+                path=("routes", name, "cancel_safe"),
+                severity="warning",
+            )
+
+
+def _overruns(case: Case) -> None:
+    """Find stages that are to answer on routes that have nothing to send.
+
+    A default of the file may well be meant for some of the routes, so it has to be in vain on all.
+    """
+    inherited = [name for name, stage in case.policy.stages.items() if stage.answers]
+    in_vain = dict.fromkeys(inherited, case.marks.intact("routes") and case.marks.intact("stages"))
+    for name, route in case.policy.routes.items():
+        for stage_name, stage in route.stages.items():
+            path: Path = ("routes", name, "stages", stage_name, "on_overrun")
+            if not stage.answers:
+                continue
+            if not case.marks.has(*path):
+                in_vain[stage_name] = in_vain[stage_name] and not route.answers
+            elif not route.answers and case.marks.intact("routes", name):
+                _report_overrun(case, path, f"route {shown(name)} has no `answers`")
+    for stage_name, vain in in_vain.items():
+        if vain:
+            path = ("stages", stage_name, "on_overrun")
+            _report_overrun(case, path, "no route that has the stage has `answers`")
+
+
+def _report_overrun(case: Case, path: Path, why: str) -> None:
+    case.found.report(
+        "overrun-without-answers",
+        f"the stage has nothing to answer with: {why}",
+        "add some, such as `answers: [cached, reject]`, or remove `on_overrun`",
+        path=path,
+        severity="warning",
+    )
+
+
 def _lack(cache: CachePolicy | None) -> str:
     """Return why nothing is ever stored, empty when something may be."""
     if cache is None:
@@ -97,4 +144,4 @@ def _assets(case: Case) -> None:
             )
 
 
-RULES = (_order, _material, _jobs, _assets)
+RULES = (_order, _material, _cancelled, _overruns, _jobs, _assets)

@@ -6,7 +6,9 @@ from itertools import pairwise
 from math import fsum
 from typing import TYPE_CHECKING
 
-from budgetware.units import format_duration, format_percent
+from budgetware._core.decide import late_worth_of
+from budgetware.policyfile.fields import LEAST_WORTH
+from budgetware.units import format_duration, format_percent, shown
 
 if TYPE_CHECKING:
     from budgetware.policyfile.lint.case import Case
@@ -43,7 +45,17 @@ def _shares(case: Case) -> None:
 
 
 def _queues(case: Case) -> None:
-    """Find waits that use up the whole budget."""
+    """Find waits that use up the whole budget, and waits for what is always there."""
+    unlimited = case.policy.concurrency is None and case.marks.intact("concurrency")
+    waiting = next((name for name, tier in case.policy.tiers.items() if tier.queue), None)
+    if unlimited and waiting is not None:
+        case.found.report(
+            "queue-without-concurrency",
+            "nobody waits while there is no limit to how many requests run",
+            "set `concurrency`",
+            path=("tiers", waiting, "queue"),
+            severity="warning",
+        )
     for name, tier in case.policy.tiers.items():
         if tier.queue is not None and tier.budget is not None and tier.queue >= tier.budget:
             case.found.report(
@@ -54,6 +66,26 @@ def _queues(case: Case) -> None:
                 path=("tiers", name, "queue"),
                 severity="warning",
             )
+
+
+def _attitudes(case: Case) -> None:
+    """Find tiers that say twice what a late answer is worth to them."""
+    for name, tier in case.model.tiers.items():
+        if tier.confidence is None or "late_worth" not in tier.model_fields_set:
+            continue
+        worth = round(late_worth_of(tier.confidence), 4) + 0.0  # no -0
+        same = (
+            f": `confidence: {format_percent(tier.confidence)}` is `late_worth: {worth:g}`"
+            if worth >= LEAST_WORTH
+            else ""
+        )
+        case.found.report(
+            "late-worth-twice",
+            f"tier {shown(name)} has `confidence` and `late_worth`, which are two ways to say "
+            "the same",
+            f"keep one of them, the same one in every environment{same}",
+            path=("tiers", name, "confidence"),
+        )
 
 
 def _ladder(case: Case) -> None:
@@ -76,4 +108,4 @@ def _ladder(case: Case) -> None:
         )
 
 
-RULES = (_shares, _queues, _ladder)
+RULES = (_shares, _queues, _attitudes, _ladder)

@@ -1,0 +1,51 @@
+"""What becomes of the application once we have answered its client? It goes on, undisturbed.
+
+It is not told that the client has gone, for the client has not; what it fails with is reported
+and goes no further, for the server would take it for a failure of the answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+if TYPE_CHECKING:
+    from budgetware.asgi.exchange import Message, Receive
+    from budgetware.asgi.steered import SteeredExchange
+
+HOLD_S: Final = 10.0
+"""Seconds for which the server's good-bye is kept from an application that asks for it."""
+
+_log = logging.getLogger("budgetware")
+
+
+def patient(exchange: SteeredExchange, receive: Receive) -> Receive:
+    """Return *receive* without the server's good-bye to a client that was answered by us.
+
+    It is held back for ``HOLD_S``, so that work that ends with it is not cut short and nothing
+    that waits for it waits for ever. Who is still reading the request is told at once: there is
+    nothing more to read.
+    """
+    pending = True
+
+    async def patient_receive() -> Message:
+        nonlocal pending
+        message = await receive()
+        kind = message["type"]
+        if kind == "http.request":
+            pending = message.get("more_body", False)
+        elif kind == "http.disconnect" and not pending and exchange.is_behind:
+            await anyio.sleep(HOLD_S)
+        return message
+
+    return patient_receive
+
+
+def report(exchange: SteeredExchange, error: Exception) -> None:
+    """Count and log what the work behind an answered request has failed with."""
+    exchange.error = type(error)
+    exchange.engine.fail(exchange)
+    plan = exchange.lane.plan
+    _log.error("the work behind an answered request of route %s failed", plan.route, exc_info=error)

@@ -1,0 +1,95 @@
+"""What is kept of the application's response? Its body for the cache, and whether it was whole.
+
+The response is looked at as it passes, whether or not it still reaches the client.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from budgetware.answers.facts import ResponseFacts
+from budgetware.runtime import SERVER_ERROR
+
+if TYPE_CHECKING:
+    from budgetware._core.steering import Course
+    from budgetware.answers.cache import AsyncResponseCache, Draft
+    from budgetware.answers.facts import RequestFacts
+    from budgetware.answers.menu import Menu
+    from budgetware.asgi.exchange import Message
+    from budgetware.asgi.steered import SteeredExchange
+
+_FILES: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+
+
+class Keeping:
+    """Takes note of one response.
+
+    Args:
+        cache: Full responses of before.
+
+    Attributes:
+        whole: Whether the application has sent its whole response, to whomever.
+
+    """
+
+    __slots__ = ("_cache", "_draft", "_refreshed", "whole")
+
+    def __init__(self, cache: AsyncResponseCache) -> None:
+        self._cache = cache
+        self._draft: Draft | None = None
+        self._refreshed: bytes | None = None
+        self.whole = False
+
+    def may_refresh(self, asked: RequestFacts, menu: Menu, course: Course) -> bool:
+        """Tell whether the work is to go on to make a stored response anew; one at a time may."""
+        if menu.keeps is None:
+            return False
+        self._refreshed = self._cache.begin_refresh(asked, menu.keeps, course.spend)
+        return self._refreshed is not None
+
+    def leave(self) -> None:
+        """Let others make the response anew, whatever came of it."""
+        key, self._refreshed = self._refreshed, None
+        if key is not None:
+            self._cache.end_refresh(key)
+
+    def note(self, exchange: SteeredExchange, message: Message) -> None:
+        """Take note of a *message* of the application."""
+        try:
+            kind = message["type"]
+            if kind == "http.response.start":
+                self._begin(exchange, message)
+            elif kind == "http.response.body":
+                self._add(exchange, message)
+            elif kind == "http.response.trailers":
+                self.whole = not message.get("more_trailers", False)
+            elif kind in _FILES:
+                self._draft = None
+                self.whole = not message.get("more_body", False)
+        except Exception as error:  # noqa: BLE001 - it is not kept, that is all
+            self._draft = None
+            exchange.engine.fault("keep", error)
+
+    def _begin(self, exchange: SteeredExchange, message: Message) -> None:
+        status, menu = message["status"], exchange.menu
+        if exchange.given is not None:
+            exchange.status = status
+            if status >= SERVER_ERROR:
+                exchange.engine.fail(exchange)
+        clock = exchange.clock
+        self._cache.wrote(exchange.asked, status, clock())
+        if menu is not None and menu.keeps is not None and not message.get("trailers", False):
+            response = ResponseFacts(status, tuple(message.get("headers", ())))
+            self._draft = self._cache.draft(exchange.asked, menu.keeps, response)
+
+    def _add(self, exchange: SteeredExchange, message: Message) -> None:
+        draft = self._draft
+        if draft is not None:
+            draft.tee.add(message.get("body", b""))
+        if not message.get("more_body", False):
+            self.whole = True
+            # What was made with a stage left out is no full response.
+            if draft is not None and exchange.course.skipped is None:
+                clock = exchange.clock
+                now = clock()
+                self._cache.keep(draft, now - exchange.start, now)

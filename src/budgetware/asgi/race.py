@@ -1,0 +1,129 @@
+"""When does the clock answer? At the last moment at which a smaller answer would still be in time.
+
+Not while the request holds a shield or waits for its client's upload: then as soon as that is
+over. Whether the application goes on behind the answer or is cancelled is the route's choice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from budgetware._core.reasons import BY_THE_CLOCK
+
+if TYPE_CHECKING:
+    from budgetware.asgi.steered import SteeredExchange
+
+LEAST_AHEAD_S: Final = 0.0005
+"""A turn this close to its time is taken at once and not waited for again."""
+
+
+class Race:
+    """The clock's side of one request, on the running asyncio loop.
+
+    Args:
+        exchange: The request.
+        loop: Runs it.
+
+    """
+
+    __slots__ = (
+        "_asked",
+        "_cut",
+        "_exchange",
+        "_holds",
+        "_late",
+        "_loop",
+        "_task",
+        "_timer",
+        "_us",
+    )
+
+    def __init__(self, exchange: SteeredExchange, loop: asyncio.AbstractEventLoop) -> None:
+        self._exchange = exchange
+        self._loop = loop
+        self._task = asyncio.current_task(loop)
+        # As in ``asyncio.timeout``: who else has asked for the task's end is to have it.
+        self._asked = 0 if self._task is None else self._task.cancelling()
+        self._holds: list[None] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._us: asyncio.Task[None] | None = None
+        self._late = False
+        self._cut = False
+
+    def start(self) -> None:
+        """Make the appointment, or a new one under another promise."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        exchange = self._exchange
+        if not exchange.may_be_raced:
+            return
+        ahead_s = exchange.remaining() - exchange.course.cost_s
+        if ahead_s < inf:
+            self._timer = self._loop.call_later(max(0.0, ahead_s), self._turn)
+
+    def restart(self) -> None:
+        """Make a new appointment, from whichever thread this is called."""
+        self._loop.call_soon_threadsafe(self.start)
+
+    def hold(self) -> None:
+        """Let nothing happen until ``let_go`` was called as often; both from any thread."""
+        self._holds.append(None)
+
+    def let_go(self) -> None:
+        """End one ``hold``."""
+        self._holds.pop()
+        if self._late and not self._holds:
+            self._loop.call_soon_threadsafe(self._turn)
+
+    async def end(self) -> None:
+        """Make no more appointments, and wait for an answer that is being sent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        us, self._late = self._us, False
+        if us is not None and not us.done():
+            # The server takes a call that ends before its response for a failed one.
+            await asyncio.shield(us)
+
+    def was_cut(self) -> bool:
+        """Tell whether the cancellation that arrived was ours alone; ask once, when it has."""
+        if not self._cut or self._task is None:
+            return False
+        self._cut = False
+        return self._task.uncancel() <= self._asked
+
+    def _turn(self) -> None:
+        """Take the turn, if it is still to be had."""
+        self._timer = None
+        exchange = self._exchange
+        # Said before it is looked whether to hold, so that a thread that lets go sees it.
+        self._late = True
+        if self._holds:
+            return
+        self._late = False
+        if exchange.given is not None:
+            self._cancel()
+        elif exchange.may_be_raced and self._us is None:
+            if exchange.remaining() - exchange.course.cost_s > LEAST_AHEAD_S:
+                self.start()  # waits for the client were left out meanwhile
+            else:
+                self._us = self._loop.create_task(self._answer())
+
+    async def _answer(self) -> None:
+        exchange = self._exchange
+        try:
+            await exchange.answer(BY_THE_CLOCK)
+        except Exception as error:  # noqa: BLE001 - the application's own answer may still come
+            exchange.engine.fault("race", error)
+        if exchange.given is not None:
+            self._turn()
+
+    def _cancel(self) -> None:
+        exchange = self._exchange
+        if self._task is None or self._cut or exchange.is_over or not exchange.may_be_cancelled:
+            return
+        self._cut = True
+        self._task.cancel()
