@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from budgetware.asgi import ASGIApp, Receive, Scope, Send
 
 FULL: Final = b"full"
-"""The body of an answer somebody has made in full; anything else was made for want of one."""
+"""The body of an answer that the process of this name has made; another's came out of Redis."""
 
 SHARING: Final = 2
 """Processes with Redis; each goes on with this part of the rates when it is gone."""
@@ -45,14 +45,13 @@ def caller(scope: Scope) -> str | None:
     return None
 
 
-async def work(_: Request) -> Response:
-    """Answer in full."""
-    with budget.stage("backend"):
-        return PlainTextResponse(FULL)
-
-
-def application(url: str | None) -> ASGIApp:
+def application(kind: str, url: str | None) -> ASGIApp:
     """Return the service, with the Redis at *url* or without any; ``/state`` tells how it is."""
+
+    async def work(_: Request) -> Response:
+        with budget.stage("backend"):
+            return PlainTextResponse(kind)
+
     app = Starlette(routes=[Route("/work", work)])
     store = None if url is None else AsyncRedisStore(url)
     rates = None if url is None else AsyncSharedRates(url, workers=SHARING)
@@ -84,7 +83,7 @@ def main(kind: str, url: str | None = None) -> None:
     listening.bind(("127.0.0.1", 0))
     listening.listen(4096)  # from here on nobody is refused
     config = uvicorn.Config(
-        application(url),
+        application(kind, url),
         loop="uvloop",
         http="httptools",
         lifespan="off",

@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from budgetware._core import tally as tally_module
+from budgetware._core.decide import Action, Decision, Reason
 from budgetware._core.distribution import Distribution
 from budgetware._core.policy import (
     OTHER,
     Amount,
     Ladder,
+    Mode,
     Plan,
     Policy,
     Route,
@@ -185,6 +187,31 @@ def test_checked_forecasts_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch
         ("r1", None, False): 1,
         (OTHER, None, False): 1,
         (OTHER, None, True): 3,
+    }
+
+
+def test_decisions_answers_and_passages_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kind has its own totals; past the cap answers and passages are ``_OTHER``."""
+    monkeypatch.setattr(tally_module, "MOST_SERIES", 2)
+    tally = Tally()
+    for reason in (Reason.COLD, Reason.COLD, Reason.LATER, Reason.FORCED):
+        tally.decided(PRO, Decision(Action.RUN, reason))
+    for why in ("cold", "later", "cold", "slow", "cheap"):
+        tally.answered(PRO, "cached", why)
+    for tier in ("pro", "free", "pro", "team"):
+        tally.passed(tier, Mode.ENFORCE, "rate")
+
+    run = ("signals", "pro", Mode.OBSERVE, Action.RUN)
+    assert tally.decisions == {(*run, Reason.COLD): 2, (*run, Reason.LATER): 1}
+    assert tally.degraded == {
+        ("signals", "pro", "cached", "cold"): 2,
+        ("signals", "pro", "cached", "later"): 1,
+        (OTHER, None, "cached", OTHER): 2,
+    }
+    assert tally.admission == {
+        ("pro", Mode.ENFORCE, "rate"): 2,
+        ("free", Mode.ENFORCE, "rate"): 1,
+        (OTHER, Mode.ENFORCE, "rate"): 1,
     }
 
 

@@ -326,6 +326,7 @@ class Course:
     def under(self, steering: Steering) -> None:
         """Go on under the decisions of *steering*, for another tier of the same route."""
         self._steering = steering
+        self.foreseen = None  # that was said of another promise
 
     def pause(self, waited_s: float) -> None:
         """Leave out *waited_s* seconds that have just been spent waiting for the client."""

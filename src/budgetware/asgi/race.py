@@ -1,7 +1,8 @@
 """When does the clock answer? At the last moment at which a smaller answer would still be in time.
 
 Not while the request holds a shield or waits for its client's upload: then as soon as that is
-over. Whether the application goes on behind the answer or is cancelled is the route's choice.
+over. Whether the application goes on behind the answer or is cancelled is the route's choice; a
+thread of it is never cancelled, and the request lasts as long as that is at work.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Final
+
+import anyio
 
 from budgetware._core.reasons import BY_THE_CLOCK
 
@@ -29,13 +32,11 @@ class Race:
     """
 
     __slots__ = (
-        "_asked",
-        "_cut",
         "_exchange",
         "_holds",
         "_late",
         "_loop",
-        "_task",
+        "_scope",
         "_timer",
         "_us",
     )
@@ -43,14 +44,11 @@ class Race:
     def __init__(self, exchange: SteeredExchange, loop: asyncio.AbstractEventLoop) -> None:
         self._exchange = exchange
         self._loop = loop
-        self._task = asyncio.current_task(loop)
-        # As in ``asyncio.timeout``: who else has asked for the task's end is to have it.
-        self._asked = 0 if self._task is None else self._task.cancelling()
         self._holds: list[None] = []
         self._timer: asyncio.TimerHandle | None = None
         self._us: asyncio.Task[None] | None = None
+        self._scope: anyio.CancelScope | None = None
         self._late = False
-        self._cut = False
 
     def start(self) -> None:
         """Make the appointment, or a new one under another promise."""
@@ -88,12 +86,11 @@ class Race:
             # The server takes a call that ends before its response for a failed one.
             await asyncio.shield(us)
 
-    def was_cut(self) -> bool:
-        """Tell whether the cancellation that arrived was ours alone; ask once, when it has."""
-        if not self._cut or self._task is None:
-            return False
-        self._cut = False
-        return self._task.uncancel() <= self._asked
+    def scope(self) -> anyio.CancelScope:
+        """Return the scope to run work in that may be cancelled."""
+        # Not ``Task.cancel``, which would leave threads behind that nobody waits for.
+        self._scope = anyio.CancelScope()
+        return self._scope
 
     def _turn(self) -> None:
         """Take the turn, if it is still to be had."""
@@ -105,7 +102,8 @@ class Race:
             return
         self._late = False
         if exchange.given is not None:
-            self._cancel()
+            if self._scope is not None and not exchange.is_over:
+                self._scope.cancel()
         elif exchange.may_be_raced and self._us is None:
             if exchange.remaining() - exchange.course.cost_s > LEAST_AHEAD_S:
                 self.start()  # waits for the client were left out meanwhile
@@ -120,10 +118,3 @@ class Race:
             exchange.engine.fault("race", error)
         if exchange.given is not None:
             self._turn()
-
-    def _cancel(self) -> None:
-        exchange = self._exchange
-        if self._task is None or self._cut or exchange.is_over or not exchange.may_be_cancelled:
-            return
-        self._cut = True
-        self._task.cancel()

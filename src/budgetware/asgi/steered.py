@@ -159,13 +159,13 @@ class SteeredExchange(Exchange):
         if self.menu is not None and await self._is_done(self.menu):
             return None
         self._enter_race()
+        receive = patient(self, receive)
         try:
-            return await app(self.scope, patient(self, receive), self.send)
+            if self.race is None or not self.may_be_cancelled:
+                return await app(self.scope, receive, self.send)
+            with self.race.scope():
+                return await app(self.scope, receive, self.send)
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and self.race is not None:
-                if self.race.was_cut():
-                    return None
-                raise
             turn = None if self.begun else turn_of(error, self)
             if turn is not None:
                 if self.given is None:
@@ -179,7 +179,6 @@ class SteeredExchange(Exchange):
             self.is_over = True
             if self.race is not None:
                 await self.race.end()
-                self.race.was_cut()  # it may have been swallowed by the application
 
     async def answer(self, reason: str, *, always: bool = False) -> None:
         """Send something smaller, if there is something and nobody has begun to answer.

@@ -1,112 +1,230 @@
 """A WSGI request that may be answered with something smaller: at once, or on its way.
 
-A thread that is at work cannot be overtaken by another answer, so there are these two ways only.
+A thread that is at work cannot be overtaken by another answer, so there are these two ways only,
+and both end before the application has begun its response. An application may begin it as late as
+in the first step of its body.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from random import random
+from typing import TYPE_CHECKING, Any, Final
 
-from budgetware._core.decide import Action
-from budgetware._core.interrupt import turn_of
-from budgetware.answers.facts import Header, ResponseFacts
+from budgetware._core.alternative import Gated
+from budgetware._core.current import current_budget
+from budgetware._core.decide import Action, Decision
+from budgetware._core.entrance import after_waiting
+from budgetware._core.interrupt import AnswerNow, turn_of
+from budgetware._core.steering import ONCE_KNOWN
+from budgetware.answers.menu import RETRY_AFTER_S
+from budgetware.answers.rejection import Rejection, rejection
+from budgetware.errors import BudgetwareError
 from budgetware.runtime import SERVER_ERROR
-from budgetware.wsgi.exchange import Exchange, Write
+from budgetware.wsgi.bodies import Body
+from budgetware.wsgi.exchange import Exchange, TimedExchange, leave
+from budgetware.wsgi.smaller import Smaller, start_of
 
 if TYPE_CHECKING:
-    from typing import Any
-
+    from budgetware._core.budget import Budget
+    from budgetware._core.entrance import Visit
+    from budgetware._core.lane import Lane
     from budgetware._core.steering import Steering
     from budgetware.answers.answer import Answer
-    from budgetware.answers.cache import Draft
     from budgetware.answers.facts import RequestFacts
     from budgetware.answers.menu import ThreadMenu
-    from budgetware.wsgi.exchange import ExcInfo
+    from budgetware.wsgi.exchange import ExcInfo, Write
+    from budgetware.wsgi.keeping import Keeping
 
 _SMALLER: Final = frozenset({Action.ANSWER, Action.REJECT, Action.PROBE})
+
+MenuOf = Callable[["Steering"], "ThreadMenu"]
+
+
+class TurnedTooLate(BudgetwareError):
+    """The application asked for something smaller when its response had begun.
+
+    ``budget.degrade`` does nothing then; this is for an application that held on to what it has
+    raised before, or that met with another request's. Servers take it as they take any failure of
+    an application; what was raised would end the worker.
+    """
 
 
 class SteeredExchange(Exchange):
     """One request, and what its client may be sent in place of the full response.
 
     Attributes:
-        menu: What there is to answer with.
+        menu: What there is to answer with, ``None`` where nothing is decided.
+        menu_of: Returns the menu of a tier that becomes known on the way.
         asked: What it is about.
         environ: What the application's own fallback is given.
         given: What the client was sent, ``None`` if that is the application's.
-        draft: The response on its way into the cache.
+        keeping: Takes note of the application's response.
+        visit: What it holds of the process's limits, ``None`` if it was let in unasked.
+        timed_answer: Whether the response tells where the time went.
 
     """
 
-    __slots__ = ("asked", "draft", "environ", "given", "menu")
+    __slots__ = (
+        "asked",
+        "environ",
+        "given",
+        "keeping",
+        "menu",
+        "menu_of",
+        "timed_answer",
+        "visit",
+    )
 
     goes_on = True
 
-    menu: ThreadMenu
+    menu: ThreadMenu | None
+    menu_of: MenuOf
     asked: RequestFacts
     environ: dict[str, Any]
     given: Answer | None
-    draft: Draft | None
+    keeping: Keeping
+    visit: Visit | None
+    timed_answer: bool
 
-    def embark(
-        self,
-        steering: Steering,
-        menu: ThreadMenu,
-        asked: RequestFacts,
-        environ: dict[str, Any],
+    def prepare(
+        self, environ: dict[str, Any], asked: RequestFacts, menu_of: MenuOf, keeping: Keeping
     ) -> None:
-        """Begin the course of the request."""
-        self.menu, self.asked, self.environ = menu, asked, environ
-        self.given = self.draft = None
-        course = self.course = steering.enter(self.start)
-        course.answers = menu.answers
-        course.cost_s = menu.cost_s
+        """Make ready for the application."""
+        self.environ = environ
+        self.asked = asked
+        self.menu_of = menu_of
+        self.keeping = keeping
+        self.menu = self.given = self.visit = None
 
-    def at_once(self) -> Iterable[bytes] | None:
-        """Return the body of the smaller answer if that is what to do before anything has run."""
-        course = self.course
-        decision = course.at(
-            None, self.remaining(), self.start, course.cost_s, answers=course.answers
-        )
-        if not course.acts or decision.action not in _SMALLER:
+    def embark(self, steering: Steering) -> None:
+        """Begin the course of a request that is decided on."""
+        try:
+            course = self.course = steering.enter(self.start)
+            if self.visit is not None and self.visit.waited:
+                self.course = after_waiting(course, steering, self.clock())
+            self._take_menu(steering)
+        except Exception as error:  # noqa: BLE001 - it is measured, and nothing is decided
+            self.engine.fault("embark", error)
+            self.menu = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the client was sent anything, the application's or ours."""
+        return self.given is not None or hasattr(self, "status")
+
+    def at_once(self) -> Smaller | None:
+        """Start a smaller answer if that is what to do before anything has run."""
+        try:
+            if self.menu is None:
+                return None
+            decision = self._decision(None)
+            if not self.course.acts or decision.action not in _SMALLER:
+                return None
+        except Exception as error:  # noqa: BLE001 - the application answers
+            self.engine.fault("decide", error)
             return None
         return self.answer(decision.reason)
 
-    def turned(self, error: BaseException) -> Iterable[bytes] | None:
-        """Return the body of a smaller answer if *error* asks for one and none was begun."""
-        turn = turn_of(error, self)
-        if turn is None or hasattr(self, "status"):
-            return None
-        return self.answer(turn.reason, always=True)
+    def replan(self, lane: Lane) -> None:
+        """Go on under the promise of *lane*, and decide again while there is something to decide.
 
-    def answer(self, reason: str, *, always: bool = False) -> Iterable[bytes] | None:
-        """Start a smaller answer and return its body, ``None`` if there is none.
+        Raises:
+            AnswerNow: Under that promise it is better answered with something smaller.
+
+        """
+        self.lane = lane
+        if self.begun or self.end is not None:
+            if lane.plan.tier != self.asked.tier:
+                self.keeping.give_up()  # it would be kept for the callers of the tier before
+            return
+        try:
+            decision = self._replanned(lane)
+        except Exception as error:  # noqa: BLE001 - called by the application, which must not notice
+            self.keeping.give_up()
+            self.engine.fault("replan", error)
+            return
+        if decision is not None and self.course.acts and decision.action in _SMALLER:
+            raise AnswerNow(self, decision.reason)
+
+    def turned(self, error: BaseException, outer: Budget | None) -> Smaller | None:
+        """Start a smaller answer if *error*, which has left the application, asks for one.
+
+        Args:
+            error: Whatever it is.
+            outer: The budget around this one, of a door around this one.
+
+        Returns:
+            The answer's body; ``None`` for an error that is the application's own.
+
+        Raises:
+            TurnedTooLate: It asks for one when there is nothing left to be answered.
+
+        """
+        turn = turn_of(error, self)
+        if turn is not None and not self.begun:
+            self.keeping.broke_off(self)
+            smaller = self.answer(turn.reason, always=True)
+            if smaller is not None:
+                return smaller
+        late = self.stray(error, outer)
+        if late is None:
+            return None
+        self.raised(late)
+        raise late from error
+
+    def stray(self, error: BaseException, outer: Budget | None) -> TurnedTooLate | None:
+        """Return what to raise in place of *error* if it asks for an answer nobody can give."""
+        mine = turn_of(error, self) is not None
+        if not mine and (outer is not None or not _turns(error)):
+            return None  # the application's own, or for the door around this one
+        return TurnedTooLate(
+            "the response has begun" if mine else "what was raised is another request's"
+        )
+
+    def answer(self, reason: str, *, always: bool = False) -> Smaller | None:
+        """Start a smaller answer, if there is one and nobody has begun to answer.
 
         Args:
             reason: Why.
             always: Whether to say no when there is nothing else.
 
         """
-        clock = self.clock
-        menu = self.menu
-        answer = menu.choose(self.asked, self.environ, self.remaining(), clock(), reason)
-        if answer is None and always:
-            answer = menu.refusal(self.remaining())
-        if answer is None:
-            return None
-        self.given = answer
-        self.course.smaller = True
-        forward = self.forward
-        headers = [
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers
-        ]
-        record = self.engine.answered(self, answer.kind, reason)
+        token = current_budget.set(self)
         try:
-            forward(f"{answer.status} {_phrase(answer.status)}", headers)
+            answer = self._chosen(reason)
         finally:
-            self.engine.announce(self, record)
-        return [answer.to(self.asked.method).body]
+            leave(token)
+        if answer is None and always:
+            answer = rejection(Rejection.OVERLOADED, RETRY_AFTER_S, random)
+        return None if answer is None or self.begun else self.begin_smaller(answer, reason)
+
+    def begin_smaller(self, answer: Answer, reason: str) -> Smaller:
+        """Start *answer*, for *reason*, in place of the full response; counted as it begins.
+
+        Raises:
+            Exception: What the server has raised; the account is finished.
+
+        """
+        status, headers = start_of(answer)
+        self.given = answer
+        course = getattr(self, "course", None)
+        if course is not None:
+            course.smaller = True
+        record = self.engine.answered(self, answer.kind, reason)
+        smaller = Smaller(self, record, answer.to(self.asked.method).body)
+        try:
+            forward = self.forward
+            forward(status, headers)
+        except BaseException as error:
+            self.raised(error)
+            smaller.close()
+            raise
+        finally:
+            self.finish()
+        return smaller
 
     def start_response(
         self,
@@ -115,46 +233,22 @@ class SteeredExchange(Exchange):
         *exc_info: ExcInfo | None,
         **named: Any,
     ) -> Write:
-        """Pass the start of the response on, and see whether it is to be kept."""
-        write = Exchange.start_response(self, status, headers, *exc_info, **named)
-        try:
-            clock = self.clock
-            self.menu.cache.wrote(self.asked, int(status[:3]), clock())
-            keeps = self.menu.keeps
-            self.draft = None
-            if keeps is not None:
-                lines = tuple(_line(*header) for header in headers)
-                response = ResponseFacts(int(status[:3]), lines)
-                self.draft = self.menu.cache.draft(self.asked, keeps, response)
-        except Exception as error:  # noqa: BLE001 - it is not kept, that is all
-            self.engine.fault("keep", error)
-        return write
+        """Pass the start of the response on, unless its client has had an answer."""
+        if self.given is not None:
+            return _nowhere
+        kind = TimedExchange if self.timed_answer else Exchange
+        write = kind.start_response(self, status, headers, *exc_info, **named)
+        self.keeping.begin(self, status, headers)
+        return functools.partial(_write, self, write)
 
     def ready(self, body: Sequence[bytes]) -> None:
         """End the budget, and keep the response if it is to be kept."""
         self.last()
         for part in body:
-            self.collect(part)
-        self.whole()
+            self.keeping.add(part)
+        self.keeping.end(self)
         if not hasattr(self, "untold"):
             self.finish()
-
-    def collect(self, part: bytes) -> None:
-        """Take note of the next *part* of the body."""
-        draft = self.draft
-        if draft is not None:
-            draft.tee.add(part)
-
-    def whole(self) -> None:
-        """Keep the response, all parts of which were handed over."""
-        draft, self.draft = self.draft, None
-        if draft is not None:
-            try:
-                clock = self.clock
-                now = clock()
-                self.menu.cache.keep(draft, now - self.start, now)
-            except Exception as error:  # noqa: BLE001 - likewise
-                self.engine.fault("keep", error)
 
     def finish(self) -> None:
         """Finish the account, and teach the forecast what the whole way was like."""
@@ -162,53 +256,142 @@ class SteeredExchange(Exchange):
             Exchange.finish(self)
         else:
             self.engine.outlived(self)
+        self._leave(full=self.keeping.whole)
         try:
-            full = (
-                self.given is None
-                and not hasattr(self, "error")
-                and getattr(self, "status", SERVER_ERROR) < SERVER_ERROR
-            )
+            if self.visit is not None:
+                self.visit.leave()
+        except Exception as error:  # noqa: BLE001 - the outcome is the application's
+            self.engine.fault("admission", error)
+
+    def _leave(self, *, full: bool) -> None:
+        course = getattr(self, "course", None)
+        if course is None:
+            return
+        try:
+            status = getattr(self, "status", SERVER_ERROR)
             clock = self.clock
-            self.course.leave(clock() if self.end is None else self.end, full=full)
+            ended = clock() if self.end is None else self.end
+            full = full and status < SERVER_ERROR and not hasattr(self, "error")
+            course.leave(ended, full=full)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not replace the outcome
             self.engine.fault("leave", error)
 
+    def _chosen(self, reason: str) -> Answer | None:
+        menu, clock = self.menu, self.clock
+        if menu is None:
+            return None
+        try:
+            answer = menu.choose(self.asked, self.environ, self.remaining(), clock(), reason)
+        except Exception as error:  # noqa: BLE001 - there may still be something else to say
+            self.engine.fault("answer", error)
+            return None
+        return answer
 
-class Collecting:
-    """A step-by-step body whose parts are collected for the cache as they pass by."""
+    def _take_menu(self, steering: Steering) -> None:
+        course, menu = self.course, self.menu_of(steering)
+        course.answers = menu.answers
+        course.cost_s = menu.cost_s
+        self.menu = menu
 
-    def __init__(self, exchange: SteeredExchange, steps: Iterable[bytes]) -> None:
-        self._exchange = exchange
-        self._body = steps
-        self._steps = iter(steps)
+    def _replanned(self, lane: Lane) -> Decision | None:
+        """Return what to do under the promise of *lane*, ``None`` if nothing is decided there."""
+        steering = lane.steering
+        self.asked = replace(self.asked, tier=lane.plan.tier)
+        if steering is None:
+            self.menu = None
+            self._leave(full=False)
+            if hasattr(self, "course") and self.course.skipped is None:
+                del self.course  # as in any request that is only measured
+            return None
+        if hasattr(self, "course") and not self.course.left:
+            self.course.under(steering)
+        else:
+            self.course = steering.enter(self.start)
+        self._take_menu(steering)
+        return self._decision(ONCE_KNOWN)
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self
+    def _decision(self, point: str | None) -> Decision:
+        course, clock = self.course, self.clock
+        return course.at(
+            point, self.remaining(), clock(), course.cost_s, answers=course.answers
+        )
+
+
+class GatedExchange(Gated, SteeredExchange):
+    """The same on a route with stages at whose opening the request may be answered."""
+
+    __slots__ = ()
+
+
+class SteeredBody(Body):
+    """A step-by-step body in whose first step the application may turn to something smaller.
+
+    Attributes:
+        exchange: Whose body it is.
+        smaller: What its client gets instead.
+
+    """
+
+    __slots__ = ("smaller",)
+
+    exchange: SteeredExchange
+
+    def __init__(self) -> None:
+        self.smaller: Smaller | None = None
 
     def __next__(self) -> bytes:
+        if self.smaller is not None:
+            return next(self.smaller)
+        exchange = self.exchange
+        outer = current_budget.get()
         try:
-            part = next(self._steps)
+            part = Body.__next__(self)
         except StopIteration:
-            self._exchange.whole()
+            exchange.keeping.end(exchange)
             raise
-        self._exchange.collect(part)
-        return part
+        except BaseException as error:
+            self.smaller = smaller = exchange.turned(error, outer)
+            if smaller is None:
+                raise
+        else:
+            exchange.keeping.add(part)
+            return part
+        return next(smaller)
 
     def close(self) -> None:
-        """Close the body behind this one."""
-        close = getattr(self._body, "close", None)
-        if close is not None:
-            close()
+        """Close the application's own iterable, then finish the request."""
+        outer = current_budget.get()
+        try:
+            Body.close(self)
+        except BaseException as error:
+            late = self.exchange.stray(error, outer)
+            if late is None:
+                raise
+            raise late from error
+        finally:
+            if self.smaller is not None:
+                self.smaller.close()
 
 
-def _line(name: str, value: str) -> Header:
-    return name.encode("latin-1"), value.encode("latin-1")
+class SizedSteeredBody(SteeredBody):
+    """A step-by-step body whose length is known."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(self.body)  # type: ignore[arg-type]
 
 
-def _phrase(status: int) -> str:
-    from http import HTTPStatus  # noqa: PLC0415 - only for smaller answers
+def _write(exchange: SteeredExchange, write: Write, data: bytes) -> object:
+    exchange.keeping.give_up()  # a body that comes in two ways is not put together
+    return write(data)
 
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Answer"
+
+def _nowhere(_: bytes) -> None:
+    """Take the place of writing to a client that was answered."""
+
+
+def _turns(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(AnswerNow) is not None
+    return isinstance(error, AnswerNow)
