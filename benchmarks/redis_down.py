@@ -229,6 +229,7 @@ def found(observed: Observed) -> dict[str, Any]:
         if shared_part(observed, later_s, outage.over_s):
             raise WrongCountError(f"answers were shared while Redis was {outage.how}")
         quiet = quiet_seconds(observed, later_s, outage.over_s)
+        back_s = shared_again_s(observed, outage)
         most_s = max(
             one.took_s
             for one in observed.shared.seen
@@ -241,7 +242,8 @@ def found(observed: Observed) -> dict[str, Any]:
                 "after_in_all_seconds_ms": added_ms(observed, (later_s, outage.over_s)),
                 "without_p99_ms": p99_ms(observed.without.seen, *quiet),
                 "longest_ms": 1e3 * most_s,
-                "back_s": shared_again_s(observed, outage),
+                "back_s": back_s,
+                "held": shared_part(observed, outage.over_s + back_s + 1, outage.end_s),
             }
         )
     failed = len(observed.shared.failed) + len(observed.full.failed)
@@ -260,13 +262,14 @@ def found(observed: Observed) -> dict[str, Any]:
     base = f"p99 without Redis {max(one['without_p99_ms'] for one in figures):.1f} ms"
     base += f"; in all seconds {max(one['after_in_all_seconds_ms'] for one in figures):.2f}"
     pace = f"sent within {late_ms:.2f} ms of their time"
+    held = min(one["held"] for one in figures)
     up = f"with Redis up {up_ms:.1f}, {100 * calm:.0f} % shared"
     return {
         "rows": {
             "redis-failed": {"value": failed, "remark": f"of {sent}; 99 % {pace}"},
             "redis-first": row("first_ms", up, 1),
             "redis-after": row("after_ms", base, 2),
-            "redis-back": row("back_s", "", 1),
+            "redis-back": row("back_s", f"a second later {100 * held:.0f} % shared", 1),
         },
         "details": {
             "outages": {outage.how: one for outage, one in zip(outages, figures, strict=True)},

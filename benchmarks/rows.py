@@ -121,6 +121,34 @@ ROWS: Final = (
         unit=" us",
         digits=1,
     ),
+    Row(
+        name="forecast-update",
+        group="deciding",
+        what="the forecast learns one duration",
+        goal=1.0,
+        unit=" us",
+    ),
+    Row(
+        name="forecast-query",
+        group="deciding",
+        what="the forecast is asked at one point",
+        goal=0.8,
+        unit=" us",
+    ),
+    Row(
+        name="forecast-request",
+        group="deciding",
+        what="a request of 8 stages, each decided on, and what it teaches",
+        goal=20.0,
+        unit=" us",
+        digits=1,
+    ),
+    Row(
+        name="forecast-floors",
+        group="deciding",
+        what="the same / FLOOR8 added",
+        goal=5.0,
+    ),
     Row(name="wsgi-8", group="requests_wsgi", what="Flask, 8 stages: total / bare", goal=1.25),
     Row(name="wsgi-0", group="requests_wsgi", what="Flask, 0 stages: total / bare"),
     Row(
@@ -174,6 +202,27 @@ ROWS: Final = (
     ),
     Row(
         name="live-health", group="live", what="failed health checks meanwhile", goal=0.0, digits=0
+    ),
+    Row(
+        name="races-twice",
+        group="races",
+        what="races and cancels at +-1 ms: responses begun twice, or not at all",
+        goal=0.0,
+        digits=0,
+    ),
+    Row(
+        name="races-lost",
+        group="races",
+        what="the same: cancellations of the server that got lost",
+        goal=0.0,
+        digits=0,
+    ),
+    Row(
+        name="races-leaked",
+        group="races",
+        what="the same: slots or requests in flight left over, failures",
+        goal=0.0,
+        digits=0,
     ),
     Row(
         name="redis-failed",

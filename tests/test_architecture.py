@@ -37,6 +37,7 @@ ROWS = (
     "_core.decide",
     "_core.reasons",
     "_core.steering",
+    "_core.course",
     "_core.rate",
     "_core.ticket",
     "_core.admit",

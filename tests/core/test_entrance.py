@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budgetware._core.entrance import Entrance, Passage, Visit, after_waiting
+from budgetware._core.course import Course
+from budgetware._core.entrance import Entrance, Passage, Visit
 from budgetware._core.forecast import Forecast
 from budgetware._core.policy import Mode, Plan, Policy, TierPolicy
 from budgetware._core.steering import Steering, Traffic
@@ -257,15 +258,13 @@ def test_what_was_waited_for_is_not_the_services_time() -> None:
     plan = replace(PLAN, limit_s=1.0)
     traffic = Traffic(Forecast(), lambda: 0.5)
     steering = Steering(plan, traffic, 0.0, lambda _: None)
-    course = steering.enter(0.0)
-    course.answers, course.cost_s, course.raced = True, 0.1, True
+    course = Course(steering, 0.0)
 
-    late = after_waiting(course, steering, 0.4)
-    late.at(None, 0.6, 0.0)
-    late.leave(0.5, full=True)
+    course.wait_until(0.4)
+    course.at(None, 0.6, 0.0)
+    course.leave(0.5, full=True)
 
-    assert (late.answers, late.cost_s, late.raced) == (True, 0.1, True)
-    assert [at_s for _, at_s, _, _ in late._passings] == [0.0]
+    assert [at_s for _, at_s, _, _ in course._passings] == [0.0]
     assert traffic.now == 0
 
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from budgetware._core.course import Course
 from budgetware._core.decide import Action, Decision
 from budgetware._core.forecast import Forecast
 from budgetware._core.policy import Mode, Plan
-from budgetware._core.steering import Course, Steering, Traffic
+from budgetware._core.steering import Steering, Traffic
 
 PLAN = Plan(route="signals", tier="pro", limit_s=0.1, mode=Mode.ENFORCE)
 
@@ -27,7 +28,7 @@ class Play:
 
     def enter(self) -> tuple[Course, Decision]:
         """Begin a request."""
-        course = self.steering.enter(self.now_s)
+        course = Course(self.steering, self.now_s)
         return course, course.at(None, 0.1, self.now_s, 0.003, answers=True, behind=True)
 
     def serve(self, seconds: float, *, full: bool = True) -> Decision:

@@ -13,8 +13,8 @@ from budgetware._core.interrupt import AnswerNow
 from budgetware._core.reasons import reason_label
 
 if TYPE_CHECKING:
+    from budgetware._core.course import Course
     from budgetware._core.stage import Stage
-    from budgetware._core.steering import Course
 
 FALLBACK_S: Final = 0.001
 """Seconds a stage's fallback is thought to take: it is there because it is cheap."""

@@ -20,7 +20,7 @@ from budgetware._core.record import Interval, Key, Share, settle
 from budgetware._core.stage import Clock, Stage
 
 if TYPE_CHECKING:
-    from budgetware._core.steering import Course
+    from budgetware._core.course import Course
 
 MOST_STAGES: Final = 256
 """Openings one request keeps one by one; older ones are then settled into totals."""

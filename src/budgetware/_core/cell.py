@@ -139,7 +139,7 @@ class Cell:
         share = (sum(heap[:index]) + (place - index) * heap[index]) / heap[BINS]
         return share if share < 1.0 else 1.0  # noqa: FURB136 - a call costs as much as the rest
 
-    def learn(  # noqa: C901, PLR0912 - written out, every call costs
+    def learn(  # noqa: C901, PLR0912, PLR0915 - written out, every call costs
         self, time_log: float, load_log: float, size_log: float | None, now_s: float
     ) -> None:
         """Take in one duration, seen at *now_s*, and the load and size it started with."""
@@ -150,6 +150,7 @@ class Cell:
         if not seen:
             self._load_mean = load_log
         load_apart = load_log - self._load_mean
+        error = time_log - level - self._load_slope * load_apart
         size_apart = 0.0
         if size_log is not None:
             size_mean = self._size_mean
@@ -161,7 +162,7 @@ class Cell:
                 size_apart = _FARTHEST
             elif size_apart < -_FARTHEST:
                 size_apart = -_FARTHEST
-        error = time_log - level - self._load_slope * load_apart - self._size_slope * size_apart
+            error -= self._size_slope * size_apart
         index = int((error - _LOWEST) * _PER_UNIT)
         if index < 0:
             index = 0

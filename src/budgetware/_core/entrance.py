@@ -24,7 +24,6 @@ from budgetware._core.admit import (
 )
 from budgetware._core.policy import Mode, Plan, Policy
 from budgetware._core.rate import Rates, burst_of
-from budgetware._core.steering import Course, Steering
 from budgetware._core.ticket import State, Ticket
 
 _UNLIMITED: Final = 1 << 40
@@ -264,30 +263,6 @@ class Visit:
 
     def _tell(self, passage: Passage) -> None:
         self._entrance.told(self.tier, self._mode, passage)
-
-
-class LateCourse(Course):
-    """The course of a request that had to wait: what the wait took is not the service's time."""
-
-    __slots__ = ()
-
-    def pass_by(self, point: str | None, load: int, now_s: float) -> int:
-        """Note that *point* was reached, not before the course began."""
-        return super().pass_by(point, load, max(now_s, self._began_s))
-
-
-def after_waiting(course: Course, steering: Steering, began_s: float) -> Course:
-    """Return what takes the place of *course*, just entered, for a request that ran from *began_s*.
-
-    Args:
-        course: As ``steering.enter`` returned it; it is not to be left.
-        steering: Decides for the request.
-        began_s: When the request was admitted.
-
-    """
-    late = LateCourse(steering, course.load, began_s)
-    late.answers, late.cost_s, late.raced = course.answers, course.cost_s, course.raced
-    return late
 
 
 def _reshaped(

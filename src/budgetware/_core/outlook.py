@@ -73,7 +73,7 @@ class RouteForecast:
     def __init__(self, stages: Mapping[str, StagePlan] | None = None, now_s: float = 0.0) -> None:
         self._guesses = _guesses(stages or {})
         self._points: dict[Key, _Point] = {}
-        self._waiting: deque[tuple[Path, bool]] = deque(maxlen=MOST_WAITING)
+        self._waiting: deque[tuple[Path, bool, bool]] = deque(maxlen=MOST_WAITING)
         self._lock = threading.Lock()
         self.last_s = now_s
         self.dropped = 0
@@ -174,25 +174,32 @@ class RouteForecast:
             now_s - found.full_s,
         )
 
-    def learn(self, path: Path) -> None:
+    def learn(self, path: Path, *, legs: bool = True) -> None:
         """Learn from a request that went all the way, in time or late, answered or behind a probe.
 
         Never for one that was cut short: degraded, rejected, cancelled, or with a stage skipped.
-        """
-        self._take(path, full=True)
 
-    def learn_cut(self, path: Path) -> None:
+        Args:
+            path: Its way.
+            legs: Whether somebody asks how long it is from one point to the next. Where the clock
+                may answer at any moment nobody does, and that is half of the work.
+
+        """
+        self._take(path, full=True, legs=legs)
+
+    def learn_cut(self, path: Path, *, legs: bool = True) -> None:
         """Learn from a request that was cut short at the end of *path*: at least so long it took.
 
-        Not for one with a stage skipped, whose times are those of other work.
+        Not for one with a stage skipped, whose times are those of other work. The arguments are
+        those of ``learn``.
         """
-        self._take(path, full=False)
+        self._take(path, full=False, legs=legs)
 
-    def _take(self, path: Path, *, full: bool) -> None:
+    def _take(self, path: Path, *, full: bool, legs: bool) -> None:
         waiting = self._waiting
         if len(waiting) == MOST_WAITING:
             self.dropped += 1
-        waiting.append((path, full))
+        waiting.append((path, full, legs))
         # Whoever comes first learns for all. The garbage collector may finish an abandoned request
         # of the very thread that is learning, so nobody ever waits here.
         if self._lock.acquire(blocking=False):
@@ -204,7 +211,7 @@ class RouteForecast:
             finally:
                 self._lock.release()
 
-    def _learn(self, path: Path, full: bool) -> None:  # noqa: C901, FBT001, PLR0912 - a fact; hot
+    def _learn(self, path: Path, full: bool, legs: bool) -> None:  # noqa: C901, FBT001, PLR0912 - a fact; hot
         passings, duration_s, now_s, size = path
         if not 0.0 <= duration_s < _LONGEST_S:
             self.dropped += 1
@@ -237,6 +244,8 @@ class RouteForecast:
                     sequel.learn(_safe_log(rest_s - stage_s), load_log, size_log, now_s)
             elif rest_s > SHORTEST_S:
                 point.rest.learn_at_least(rest_log, load_log, size_log, now_s)
+            if not legs:
+                continue
             leg = point.leg
             if index < last:
                 leg_s = passings[index + 1][1] - at_s

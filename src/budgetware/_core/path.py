@@ -35,14 +35,14 @@ class Path(NamedTuple):
     """The way of one request.
 
     Attributes:
-        passings: The points it has passed, in order.
+        passings: The points it has passed, in order; a plain tuple of the four is cheaper to make.
         duration_s: Seconds from its beginning to its end.
         now_s: The clock at its end.
         size: The payload's size in whatever unit is always the same, ``None`` if it is unknown.
 
     """
 
-    passings: Sequence[Passing]
+    passings: Sequence[Passing | tuple[str | None, float, int, float | None]]
     duration_s: float
     now_s: float
     size: float | None = None

@@ -212,13 +212,14 @@ class AsyncRedisStore:
         if self._terms.may_ask(now):
             return True
         if self._terms.circuit.may_probe(now):
-            self._start(self._probe, now)
+            self._start(self._probe, now, most=MOST_AT_ONCE)
         return False
 
     def _start(
         self,
         operation: Callable[..., Coroutine[Any, Any, Any]],
         *args: Any,
+        most: int | None = None,
     ) -> asyncio.Task[Any] | None:
         if len(self._tasks) > MOST_AT_ONCE:
             self._tasks -= {task for task in self._tasks if task.get_loop().is_closed()}
@@ -226,7 +227,7 @@ class AsyncRedisStore:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # another event loop than asyncio's, or none
             return None
-        if len(self._tasks) >= MOST_AT_ONCE:
+        if len(self._tasks) >= (self._terms.room.at_once if most is None else most):
             return None
         task = loop.create_task(operation(self._client(loop), *args))
         self._tasks.add(task)
@@ -271,11 +272,11 @@ class AsyncRedisStore:
                 reply = await operation()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a miss
             if _is_reply(error):
-                self._terms.succeeded()
+                self._terms.succeeded(len(self._tasks))
             else:
                 self._terms.failed(now)
             return None
-        self._terms.succeeded()
+        self._terms.succeeded(len(self._tasks))
         return reply
 
     async def _probe(self, client: redis.asyncio.Redis, now: float) -> None:
@@ -286,7 +287,7 @@ class AsyncRedisStore:
         except Exception:  # noqa: BLE001 - it is not back yet, whatever it says
             self._terms.circuit.probe_failed(now + time.monotonic() - began)
         else:
-            self._terms.succeeded()
+            self._terms.succeeded(len(self._tasks))
 
 
 def _is_reply(error: Exception) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from budgetware.answers.circuit import FAILURES_TO_OPEN, Circuit
+from budgetware.answers.redis_room import Room
 from budgetware.answers.redis_silence import server_at
 from budgetware.answers.stored import Found, Stored
 from budgetware.answers.wire import SECRET_BYTES, decoded, encoded
@@ -29,6 +30,7 @@ class RedisTerms:
         operation_s: The longest wait for one operation.
         most_bytes: The longest entry.
         circuit: Whether the server is being asked.
+        room: How many operations may be under way.
 
     """
 
@@ -47,6 +49,7 @@ class RedisTerms:
         self.operation_s = operation_s
         self.most_bytes = most_body_bytes + HEADER_BYTES
         self.circuit = Circuit()
+        self.room = Room(MOST_AT_ONCE)
         self._address = address
         self._server = server_at(address)
         self._secret = secret
@@ -65,18 +68,22 @@ class RedisTerms:
         if self._server.silent and not circuit.is_open:
             for _ in range(FAILURES_TO_OPEN):
                 circuit.failed(now)
+            self.room.lost()
         return not circuit.is_open
 
-    def succeeded(self) -> None:
-        """Take note of an operation that worked."""
+    def succeeded(self, under_way: int = 1) -> None:
+        """Take note of an operation that worked, one of so many under way."""
         self.circuit.succeeded()
+        self.room.answered(under_way)
         self._server.answered()
 
     def failed(self, now: float) -> None:
         """Take note of an operation that did not work; the one too many is news for others."""
         was_open = self.circuit.is_open
         self.circuit.failed(now)
+        self.room.missed()
         if self.circuit.is_open and not was_open:
+            self.room.lost()
             self._server.silent = True
 
     def options(self) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from random import random
 from typing import TYPE_CHECKING, Any, Final
 
 from budgetware._core.current import current_budget
-from budgetware._core.entrance import after_waiting
 from budgetware.answers.menu import RETRY_AFTER_S
 from budgetware.answers.rejection import Rejection, rejection
 
@@ -155,7 +154,7 @@ class Gate:
         try:
             exchange.embark(steering)
             if visit.waited:
-                exchange.course = after_waiting(exchange.course, steering, exchange.clock())
+                exchange.course.wait_until(exchange.clock())
         except Exception as error:  # noqa: BLE001 - it is measured, and nothing is decided
             self._engine.fault(ADMISSION, error)
             exchange.menu = None

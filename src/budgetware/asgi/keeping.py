@@ -11,7 +11,7 @@ from budgetware.answers.facts import ResponseFacts
 from budgetware.runtime import SERVER_ERROR
 
 if TYPE_CHECKING:
-    from budgetware._core.steering import Course
+    from budgetware._core.course import Course
     from budgetware.answers.cache import AsyncResponseCache, Draft
     from budgetware.answers.facts import RequestFacts
     from budgetware.answers.menu import Menu

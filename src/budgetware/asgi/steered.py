@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from budgetware._core.alternative import Gated
+from budgetware._core.course import ONCE_KNOWN, Course
 from budgetware._core.decide import Action, Decision
 from budgetware._core.interrupt import AnswerNow, turn_of
-from budgetware._core.steering import ONCE_KNOWN
 from budgetware.asgi.behind import patient, report
 from budgetware.asgi.exchange import Exchange, Message, Receive, Scope, TimedExchange
 from budgetware.asgi.keeping import Keeping
@@ -88,7 +88,7 @@ class SteeredExchange(Exchange):
 
     def embark(self, steering: Steering) -> None:
         """Begin the course of a request that is decided on."""
-        self.course = steering.enter(self.start)
+        self.course = Course(steering, self.start)
         self._take_menu(steering)
 
     def replan(self, lane: Lane) -> None:
@@ -240,7 +240,8 @@ class SteeredExchange(Exchange):
         course, menu = self.course, self.menu_of(steering)
         course.answers = menu.answers
         course.cost_s = menu.cost_s
-        course.raced = course.acts and menu.answers
+        # In shadow, too: what it says is what would have been done.
+        course.raced = menu.answers and _running_loop() is not None
         self.menu = menu
 
     def _replanned(self, lane: Lane) -> Decision | None:
@@ -254,7 +255,7 @@ class SteeredExchange(Exchange):
         if hasattr(self, "course") and not self.course.left:
             self.course.under(steering)
         else:
-            self.course = steering.enter(self.start)
+            self.course = Course(steering, self.start)
         self._take_menu(steering)
         if race is not None:
             race.restart()
@@ -288,12 +289,10 @@ class SteeredExchange(Exchange):
         )
 
     def _enter_race(self) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # trio: decisions at the beginning and at the stages are all there is
-            return
-        self.race = Race(self, loop)
-        self.race.start()
+        loop = _running_loop()
+        if loop is not None:
+            self.race = Race(self, loop)
+            self.race.start()
 
     def _wait(self, *, byte: bool = False) -> float:
         self.shield()  # a client that is slow to send is not answered by the clock meanwhile
@@ -308,6 +307,13 @@ class GatedExchange(Gated, SteeredExchange):
     """The same on a route with stages at whose opening the request may be answered."""
 
     __slots__ = ()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:  # trio: decisions at the beginning and at the stages are all there is
+        return None
 
 
 async def _nothing() -> None:

@@ -14,6 +14,7 @@ from math import inf
 from typing import Any
 
 from budgetware._core.rate import MOST_IDENTITIES
+from budgetware.answers.redis_room import Room
 from budgetware.answers.redis_silence import server_at
 from budgetware.errors import MissingExtra
 from budgetware.limits.circuit import Circuit
@@ -21,6 +22,7 @@ from budgetware.limits.connections import MOST_OPEN, bounded_options
 from budgetware.limits.part import LocalPart
 from budgetware.limits.script import DIGEST, SCRIPT, key_of, numbers_of, wait_s_of
 from budgetware.limits.threads import LEAST_PART, PREFIX, TIMEOUT_S
+from budgetware.limits.turns import Turns
 
 try:
     from redis.asyncio import Redis
@@ -72,6 +74,8 @@ class AsyncSharedRates:
         self._timeout_s = timeout_s
         self._least_s = timeout_s * LEAST_PART
         self._url = url
+        self._room = Room(MOST_OPEN)
+        self._turns: weakref.WeakKeyDictionary[Any, Turns] = weakref.WeakKeyDictionary()
         self._clients: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         made = self._new_client()  # an unreadable URL is found at the start
         self._server = server_at(made.connection_pool.connection_kwargs)
@@ -92,25 +96,10 @@ class AsyncSharedRates:
         wait_s = None
         within_s = min(self._timeout_s, remaining_s / 2)
         numbers = numbers_of(rate_per_s, burst)
-        if self._server.silent:
-            self.circuit.open(now_s)
+        if self._server.silent and self.circuit.open(now_s):
+            self._room.lost()
         if numbers and within_s >= self._least_s and self.circuit.allows(now_s):
-            counts = silent = True
-            try:
-                key = key_of(self._prefix, tier, identity)
-                async with asyncio.timeout(within_s):
-                    wait_s = await self._ask(key, *numbers)
-            except MaxConnectionsError:
-                counts = False  # many at once are no fault of the server
-            except ResponseError:
-                silent = False  # it is there, and may serve others better
-            except Exception:  # noqa: BLE001 - no failure of the server is one of the request
-                wait_s = None
-            if wait_s is not None:
-                self.circuit.succeeded()
-                self._server.answered()
-            elif counts and self.circuit.failed(now_s) and silent:
-                self._server.silent = True
+            wait_s = await self._shared((tier, identity), numbers, within_s, now_s)
         if wait_s:
             return wait_s
         own_s = self._part.take(tier, identity, rate_per_s, burst, now_s)
@@ -125,6 +114,50 @@ class AsyncSharedRates:
         if client is not None:
             await client.aclose()
 
+    async def _shared(
+        self,
+        caller: tuple[str | None, Hashable],
+        numbers: tuple[str, str],
+        within_s: float,
+        now_s: float,
+    ) -> float | None:
+        """Return what the server says, ``None`` when it says nothing in time."""
+        counts = silent = True
+        try:
+            turns = self._turns_here()
+            async with asyncio.timeout(within_s):
+                counts = False  # the time may be up before anything was asked
+                key = key_of(self._prefix, *caller)
+                waited = await turns.take()
+                try:
+                    if waited and self.circuit.is_open:
+                        return None
+                    counts = True
+                    wait_s = await self._ask(key, *numbers)
+                finally:
+                    under_way = turns.under_way
+                    turns.give_back()
+        except MaxConnectionsError:
+            counts, wait_s = False, None  # many at once are no fault of the server
+        except ResponseError:
+            silent, wait_s = False, None  # it is there, and may serve others better
+        except Exception:  # noqa: BLE001 - no failure of the server is one of the request
+            wait_s = None
+        if wait_s is not None:
+            self.circuit.succeeded()
+            self._room.answered(under_way)
+            self._server.answered()
+        elif counts:
+            self._failed(now_s, silent=silent)
+        return wait_s
+
+    def _failed(self, now_s: float, *, silent: bool) -> None:
+        self._room.missed()
+        if self.circuit.failed(now_s):
+            self._room.lost()
+            if silent:
+                self._server.silent = True
+
     async def _ask(self, key: str, interval: str, tolerance: str) -> float | None:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
@@ -136,6 +169,13 @@ class AsyncSharedRates:
             # The server was restarted or another one took over; this makes it known again.
             reply = await client.eval(SCRIPT, 1, key, interval, tolerance)
         return wait_s_of(reply)
+
+    def _turns_here(self) -> Turns:
+        loop = asyncio.get_running_loop()
+        turns = self._turns.get(loop)
+        if turns is None:
+            turns = self._turns[loop] = Turns(self._room)
+        return turns
 
     def _new_client(self) -> Any:
         options = bounded_options(self._timeout_s)

@@ -3,6 +3,11 @@
 The budget is current while the application's code runs, in the call and in each step of the
 body, and never in between, so nothing is left behind on the server's thread. The application's
 ``close()`` is called exactly once, on its own iterable.
+
+A request may be answered with something smaller before the application runs, and when the
+application opens a stage or asks for it, as long as the response has not begun. A thread at work
+can be neither overtaken by the clock nor cancelled: ``budget.shield()`` holds nothing off here,
+and a policy with ``cancel_safe`` is refused.
 """
 
 from __future__ import annotations
@@ -10,9 +15,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from budgetware._core.current import current_budget
+from budgetware._core.policy import Mode, Policy
+from budgetware.errors import PolicyError, Problem
 from budgetware.names import TIER_KEY
 from budgetware.runtime import WITH_BODY, Runtime, check_callables
 from budgetware.wsgi.bodies import watched
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
     from budgetware.answers.stored import Store
     from budgetware.limits.threads import SharedRates
     from budgetware.runtime import Options
-    from budgetware.wsgi.helm import Helm, Where
+    from budgetware.wsgi.helm import Helm
 
 _set = current_budget.set
 
@@ -33,6 +40,9 @@ Environ = dict[str, Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 __all__ = ["BudgetMiddleware", "Environ", "StartResponse", "WSGIApp"]
+
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""RFC 9110 section 9.2.1: after any other method nothing kept of its address may be used."""
 
 
 class BudgetMiddleware:
@@ -56,7 +66,7 @@ class BudgetMiddleware:
         options: See ``budgetware.runtime.Options``: ``policy``, ``meter_provider`` and others.
 
     Raises:
-        PolicyError: The policy file cannot be used.
+        PolicyError: The policy file cannot be used, or asks for what only ASGI can do.
         TypeError: An option does not exist, *tier* or *server_timing* cannot be called, or *rates*
             are for coroutines.
 
@@ -83,8 +93,11 @@ class BudgetMiddleware:
         self._tells_timing = server_timing if callable(server_timing) else None
         self._runtime = Runtime.start(**options)
         self._engine = self._runtime.engine
+        _refuse_cancelling(self._engine.policy)
         self._answering = (identity, dict(fallbacks or {}), store, rates)
-        self._steers: Helm | None = None
+        self._helms: list[Helm] = []
+        if self._engine.steers:
+            self._helm()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -98,7 +111,7 @@ class BudgetMiddleware:
                 root, path = _decoded(root), _decoded(path)
             tier = environ.get(TIER_KEY) if self._tier is None else self._tier_of(environ)
             if engine.steers:
-                serve = self._steered(environ, start_response, (method, path or "/", tier, root))
+                serve = self._steered(environ, start_response, method, path or "/", tier, root)
             if serve is None:
                 kind = self._kind if self._tells_timing is None else self._kind_of(environ)
                 exchange = engine.begin_as(kind, method, path or "/", tier, root)
@@ -129,24 +142,35 @@ class BudgetMiddleware:
         # Out here, so that what the application raises has no error of ours for its context.
         return self._app(environ, start_response)
 
-    def _steered(
-        self, environ: Environ, start_response: StartResponse, where: Where
+    def _steered(  # noqa: PLR0913, PLR0917 - what the door has read of the request
+        self,
+        environ: Environ,
+        start_response: StartResponse,
+        method: str,
+        path: str,
+        tier: str | None,
+        root: str,
     ) -> Callable[[], Iterable[bytes]] | None:
-        """Return what serves the request if it is more than measured."""
-        method, path, _, root = where
-        lane = self._engine.lane(*where)
+        """Return what serves the request if it is more than measured, or may come to be."""
+        lane = self._engine.lane(method, path, tier, root)
         visit = self._engine.entrance.visit(lane.plan, method, path, root)
-        if lane.steering is None and visit is None:
+        if (
+            lane.steering is None
+            and visit is None
+            and method in _SAFE
+            and all(other.steering is None for other in lane.lanes.values())
+        ):
             return None
-        return partial(self._helm().serve, environ, start_response, lane, visit, where)
+        return partial(self._helm().serve, environ, start_response, lane, visit)
 
     def _helm(self) -> Helm:
         """Return what serves requests that are decided on; made when there is the first."""
-        if self._steers is None:
+        if not self._helms:
             from budgetware.wsgi.helm import Helm  # noqa: PLC0415 - most policies only observe
 
-            self._steers = Helm(self._app, self._engine, self._kind_in, self._answering)
-        return self._steers
+            # After a reload two threads may come here at once: the first one's is everybody's.
+            self._helms.append(Helm(self._app, self._engine, self._kind_in, self._answering))
+        return self._helms[0]
 
     def _kind_in(self, environ: Environ) -> type[Exchange]:
         return self._kind if self._tells_timing is None else self._kind_of(environ)
@@ -171,3 +195,28 @@ class BudgetMiddleware:
 def _decoded(text: str) -> str:
     # PEP 3333 hands bytes over as latin-1 text.
     return text.encode("latin-1").decode("utf-8", "replace")
+
+
+def _refuse_cancelling(policy: Policy) -> None:
+    """Refuse a policy under which work would have to be cancelled.
+
+    After a reload it is too late to refuse; ``cancel_safe`` is then without effect.
+    """
+    tiers = tuple(policy.tiers) or (None,)
+    problems = tuple(
+        Problem(
+            message=(
+                f"`cancel_safe` on route {name!r} asks for work to be cancelled at its deadline, "
+                "but this is the WSGI door, and a thread cannot be cancelled"
+            ),
+            hint="remove `cancel_safe`, or serve the route by ASGI",
+            path=f"routes.{name}.cancel_safe",
+            code="cancel-safe-over-wsgi",
+        )
+        for name, route in policy.routes.items()
+        if route.cancel_safe
+        and route.match
+        and any(policy.mode_of(route, tier) is Mode.ENFORCE for tier in tiers)
+    )
+    if problems:
+        raise PolicyError(problems, policy.source)

@@ -21,23 +21,6 @@ if TYPE_CHECKING:
 _set = current_budget.set
 
 
-def watched(exchange: Exchange, body: Iterable[bytes], file_wrapper: object) -> Iterable[bytes]:
-    """Return *body* with its end noted, in the shape the server needs to recognise."""
-    if type(body) is list or type(body) is tuple:
-        exchange.ready(body)
-        return ReadyBody(exchange, body) if hasattr(exchange, "untold") else body
-    if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
-        exchange.last()
-        _finish_with(exchange, body)
-        return body
-    steps = SizedBody() if hasattr(body, "__len__") else Body()
-    steps.body = body
-    steps.exchange = exchange
-    steps.steps = None
-    steps.first_at = steps.left_at = None
-    return steps
-
-
 def _finish_with(exchange: Exchange, body: Any) -> None:
     # The server sends a file of its own wrapper by itself; wrapping it would forbid that.
     # What the stack has run it forgets, so the body is in no cycle that keeps the budget.
@@ -181,3 +164,33 @@ class SizedBody(Body):
 
     def __len__(self) -> int:
         return len(self.body)  # type: ignore[arg-type]
+
+
+def watched(
+    exchange: Exchange,
+    body: Iterable[bytes],
+    file_wrapper: object,
+    kinds: tuple[type[Body], type[Body]] = (Body, SizedBody),
+) -> Iterable[bytes]:
+    """Return *body* with its end noted, in the shape the server needs to recognise.
+
+    Args:
+        exchange: Whose body it is.
+        body: The application's own.
+        file_wrapper: The server's, which it has to find as it is.
+        kinds: What a step-by-step body becomes, and one of a known length.
+
+    """
+    if type(body) is list or type(body) is tuple:
+        exchange.ready(body)
+        return ReadyBody(exchange, body) if hasattr(exchange, "untold") else body
+    if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+        exchange.last()
+        _finish_with(exchange, body)
+        return body
+    steps = kinds[hasattr(body, "__len__")]()
+    steps.body = body
+    steps.exchange = exchange
+    steps.steps = None
+    steps.first_at = steps.left_at = None
+    return steps

@@ -7,84 +7,27 @@ slot is free when the body is closed, or was complete when the application retur
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from http import HTTPStatus
 from random import random
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from budgetware._core.current import current_budget
 from budgetware.answers.menu import RETRY_AFTER_S
 from budgetware.answers.rejection import Rejection, rejection
-from budgetware.wsgi.exchange import Exchange, TimedExchange, leave
-from budgetware.wsgi.steered import SteeredExchange
+from budgetware.wsgi.exchange import leave
 
 if TYPE_CHECKING:
     from budgetware._core.engine import Engine
     from budgetware._core.entrance import Visit
     from budgetware.answers.answer import Answer
-    from budgetware.answers.facts import RequestFacts
-    from budgetware.answers.menu import ThreadMenu
     from budgetware.limits.threads import SharedRates
+    from budgetware.wsgi.smaller import Smaller
+    from budgetware.wsgi.steered import SteeredExchange
 
 ADMISSION: Final = "admission"
 """The step under which faults in here are counted."""
 
 _TurnedAway = tuple[Rejection, float]
 """Why a request does not come in, and in how many seconds it might."""
-
-
-class AdmittedExchange(Exchange):
-    """A request that holds a slot until it is finished.
-
-    Attributes:
-        visit: What it holds.
-
-    """
-
-    __slots__ = ("visit",)
-
-    goes_on: ClassVar[bool] = True
-
-    visit: Visit
-
-    def ready(self, body: Sequence[bytes]) -> None:
-        """End the budget; with nothing left to tell the slot is free at once."""
-        super().ready(body)
-        if not hasattr(self, "untold"):
-            _release(self.engine, self.visit)
-
-    def finish(self) -> None:
-        """Finish the account, and give the slot back."""
-        try:
-            super().finish()
-        finally:
-            _release(self.engine, self.visit)
-
-
-class AdmittedTimedExchange(AdmittedExchange, TimedExchange):
-    """The same whose response tells where the time went."""
-
-    __slots__ = ()
-
-
-class AdmittedSteeredExchange(SteeredExchange):
-    """A request that may be answered with something smaller, and holds a slot until it is finished.
-
-    Attributes:
-        visit: What it holds.
-
-    """
-
-    __slots__ = ("visit",)
-
-    visit: Visit
-
-    def finish(self) -> None:
-        """Finish the account, and give the slot back."""
-        try:
-            super().finish()
-        finally:
-            _release(self.engine, self.visit)
 
 
 class Gate:
@@ -100,70 +43,63 @@ class Gate:
         self._engine = engine
         self._rates = rates
 
-    def turn_away(  # noqa: PLR0913, PLR0917 - what the door has read of the request
-        self,
-        visit: Visit,
-        exchange: Exchange,
-        environ: dict[str, Any],
-        menu: ThreadMenu | None,
-        asked: RequestFacts | None,
-        identity: Callable[[], str | None],
-    ) -> Iterable[bytes] | None:
+    def turn_away(self, visit: Visit, exchange: SteeredExchange) -> Smaller | None:
         """Return the body of the answer to a request that does not come in; ``None`` if it does.
 
-        It may take as long as the request may wait. Of a request that came in, *visit* is to be
-        left when it has ended; of all others it was.
+        It may take as long as the request may wait. A request that comes in holds *visit* until
+        it is finished.
 
         Args:
             visit: The request at the entrance.
-            exchange: The request.
-            environ: What the application's own fallback is given.
-            menu: What there is to answer with, ``None`` where nothing is decided.
-            asked: What it is about; ``None`` without *menu*.
-            identity: Names the caller.
+            exchange: The request, prepared but not embarked.
+
+        Raises:
+            Exception: What the server has raised when it was given the answer.
 
         """
+        turned = self._answer(visit, exchange)
+        if turned is not None:
+            self._release(visit)
+            smaller = exchange.begin_smaller(turned[0], turned[1].value)
+            if smaller is not None:
+                return smaller
+        exchange.visit = visit
+        return None
+
+    def _answer(self, visit: Visit, exchange: SteeredExchange) -> tuple[Answer, Rejection] | None:
+        """Return what to answer and why, ``None`` for a request that comes in."""
         try:
-            turned = self._ask(visit, exchange, identity)
+            turned = self._ask(visit, exchange)
             if turned is None:
                 return None
             why, retry_s = turned
-            answer = None
-            if why is Rejection.OVERLOADED and menu is not None and asked is not None:
+            steering, answer = exchange.lane.steering, None
+            if why is Rejection.OVERLOADED and steering is not None:
+                menu = exchange.menu_of(steering)
                 token = current_budget.set(exchange)
                 try:
                     now_s, remaining_s = exchange.clock(), exchange.remaining()
-                    answer = menu.choose(asked, environ, remaining_s, now_s, why.value)
+                    answer = menu.choose(
+                        exchange.asked, exchange.environ, remaining_s, now_s, why.value
+                    )
                 finally:
                     leave(token)
             if answer is None:
                 answer = rejection(why, retry_s, random)
-            # Before anything is sent, so that a fault lets the request in.
-            status, headers, body = _lines(answer, environ["REQUEST_METHOD"])
         except Exception as error:  # noqa: BLE001 - a fault of ours turns nobody away
             self._engine.fault(ADMISSION, error)
             return None
         except BaseException:  # a worker's own time-out, or the end of the process
             self._engine.lose(exchange)
-            _release(self._engine, visit)
+            self._release(visit)
             raise
-        _release(self._engine, visit)
-        record = self._engine.answered(exchange, answer.kind, why.value)
-        try:
-            forward = exchange.forward
-            forward(status, headers)
-        finally:
-            self._engine.announce(exchange, record)
-            self._engine.outlived(exchange)
-        return [body]
+        return answer, why
 
-    def _ask(
-        self, visit: Visit, exchange: Exchange, identity: Callable[[], str | None]
-    ) -> _TurnedAway | None:
+    def _ask(self, visit: Visit, exchange: SteeredExchange) -> _TurnedAway | None:
         clock = exchange.clock
         rate_per_s = visit.rule.rate_per_s
         if rate_per_s is not None:
-            who = identity()
+            who = exchange.asked.identity
             if self._rates is None or not visit.acts:  # in shadow nobody waits for a server
                 wait_s = visit.take(who, clock())
             else:
@@ -184,16 +120,8 @@ class Gate:
             visit.refuse()
         return Rejection.OVERLOADED, RETRY_AFTER_S
 
-
-def _release(engine: Engine, visit: Visit) -> None:
-    try:
-        visit.leave()
-    except Exception as error:  # noqa: BLE001 - the outcome is the application's
-        engine.fault(ADMISSION, error)
-
-
-def _lines(answer: Answer, method: str) -> tuple[str, list[tuple[str, str]], bytes]:
-    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers]
-    known = answer.status in HTTPStatus._value2member_map_
-    phrase = HTTPStatus(answer.status).phrase if known else "Answer"
-    return f"{answer.status} {phrase}", headers, answer.to(method).body
+    def _release(self, visit: Visit) -> None:
+        try:
+            visit.leave()
+        except Exception as error:  # noqa: BLE001 - the outcome is the application's
+            self._engine.fault(ADMISSION, error)

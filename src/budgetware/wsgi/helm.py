@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from random import random
 from typing import TYPE_CHECKING, Any
 
 from budgetware._core.current import current_budget
-from budgetware._core.entrance import after_waiting
 from budgetware.answers.cache import ResponseCache
-from budgetware.answers.facts import RequestFacts
 from budgetware.answers.menu import SHARED_S, ThreadMenu
 from budgetware.runtime import WITH_BODY
+from budgetware.wsgi.asked import facts_of
 from budgetware.wsgi.bodies import watched
 from budgetware.wsgi.exchange import Exchange, StartResponse, TimedExchange, leave
-from budgetware.wsgi.gate import (
-    AdmittedExchange,
-    AdmittedSteeredExchange,
-    AdmittedTimedExchange,
-    Gate,
-)
-from budgetware.wsgi.steered import Collecting, SteeredExchange
+from budgetware.wsgi.gate import Gate
+from budgetware.wsgi.keeping import Keeping
+from budgetware.wsgi.steered import GatedExchange, SteeredExchange
+from budgetware.wsgi.steps import SizedSteeredBody, SteeredBody
 from budgetware.wsgi.uploads import TimedInput
 
 if TYPE_CHECKING:
@@ -43,9 +38,6 @@ Answering = tuple[
     "SharedRates | None",
 ]
 """Who names the caller, the application's own fallbacks by route, the shared store and rates."""
-
-Where = tuple[str, str, str | None, str]
-"""A request's method, path, tier, and where the application is mounted."""
 
 
 class Helm:
@@ -80,81 +72,56 @@ class Helm:
         start_response: StartResponse,
         lane: Lane,
         visit: Visit | None,
-        where: Where,
     ) -> Iterable[bytes]:
-        """Serve one request of *lane*: steered, or asked at the entrance, or both."""
+        """Serve one request of *lane*, which *visit* stands for at the entrance."""
         engine = self._engine
         try:
-            exchange = self._begun(environ, lane, visit, where)
+            exchange = engine.begin_in(GatedExchange if lane.gates else SteeredExchange, lane)
             exchange.engine = engine
             exchange.forward = start_response
-            steering, menu, asked = lane.steering, None, None
-            if steering is not None:
-                menu = self._menu(steering)
-                asked = self._facts(environ, steering.plan.route, steering.plan.tier)
-            if where[0] != "GET" and where[0] in WITH_BODY:
+            exchange.timed_answer = self._kind_in(environ) is TimedExchange
+            asked = facts_of(environ, lane.plan, self._identity_of(environ))
+            exchange.prepare(environ, asked, self._menu, Keeping(self._cache))
+            method = environ["REQUEST_METHOD"]
+            if method != "GET" and method in WITH_BODY:
                 environ["wsgi.input"] = TimedInput(environ["wsgi.input"], exchange)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the answer
             engine.fault("begin", error)
-            return self._app(environ, start_response)
-        if visit is not None:
-            who = partial(self._identity_of, environ)
-            if asked is not None:
-                who = partial(getattr, asked, "identity")
-            answer = self._gate.turn_away(visit, exchange, environ, menu, asked, who)
-            if answer is not None:
-                return answer
-        if isinstance(exchange, SteeredExchange):
-            try:
-                exchange.embark(steering, menu, asked, environ)  # type: ignore[arg-type]
-                smaller = self._at_once(exchange, steering, visit)
-            except Exception as error:  # noqa: BLE001 - likewise
-                engine.fault("begin", error)
-                return self._app(environ, start_response)
-            if smaller is not None:
-                exchange.finish()
-                return smaller
-        return self._run(environ, exchange)
+        else:
+            turned_away = None if visit is None else self._gate.turn_away(visit, exchange)
+            if turned_away is not None:
+                return turned_away
+            if lane.steering is not None:
+                exchange.embark(lane.steering)
+            return self._run(environ, exchange)
+        return self._app(environ, start_response)
 
-    @staticmethod
-    def _at_once(
-        exchange: SteeredExchange, steering: Steering | None, visit: Visit | None
-    ) -> Iterable[bytes] | None:
-        if visit is not None and visit.waited and steering is not None:
-            exchange.course = after_waiting(exchange.course, steering, exchange.clock())
-        return exchange.at_once()
-
-    def _begun(
-        self, environ: dict[str, Any], lane: Lane, visit: Visit | None, where: Where
-    ) -> Exchange:
-        if visit is None:
-            return self._engine.begin_as(SteeredExchange, *where)
-        kind: type[AdmittedExchange | AdmittedSteeredExchange] = AdmittedSteeredExchange
-        if lane.steering is None:
-            timed = self._kind_in(environ) is TimedExchange
-            kind = AdmittedTimedExchange if timed else AdmittedExchange
-        exchange = self._engine.begin_as(kind, *where)
-        exchange.visit = visit
-        return exchange
-
-    def _run(self, environ: dict[str, Any], exchange: Exchange) -> Iterable[bytes]:
+    def _run(self, environ: dict[str, Any], exchange: SteeredExchange) -> Iterable[bytes]:
+        outer = current_budget.get()
         token = _set(exchange)
         try:
-            body = self._app(environ, exchange.start_response)
-        except BaseException as error:
-            smaller = exchange.turned(error) if isinstance(exchange, SteeredExchange) else None
+            smaller = exchange.at_once()
             if smaller is not None:
-                exchange.finish()
                 return smaller
-            exchange.raised(error)
-            exchange.finish()
-            raise
+            body = self._app(environ, exchange.start_response)
+        except BaseException as error:  # noqa: BLE001 - raised again unless it is for us
+            smaller = None
+            try:
+                smaller = exchange.turned(error, outer)
+                if smaller is None:
+                    exchange.raised(error)
+                    raise
+            finally:
+                if smaller is None:
+                    exchange.finish()
+            return smaller
         finally:
             leave(token)
         try:
-            steps = watched(exchange, body, environ.get("wsgi.file_wrapper"))
-            if isinstance(exchange, SteeredExchange) and exchange.draft is not None:
-                return Collecting(exchange, steps)
+            wrapper = environ.get("wsgi.file_wrapper")
+            steps = watched(exchange, body, wrapper, (SteeredBody, SizedSteeredBody))
+            if steps is body:  # it was complete, or is a file that the server sends by itself
+                exchange.keeping.whole = True
         except Exception as error:  # noqa: BLE001 - likewise
             self._engine.fault("body", error)
         else:
@@ -163,6 +130,7 @@ class Helm:
         return body
 
     def _menu(self, steering: Steering) -> ThreadMenu:
+        """Return what the route and tier of *steering* may answer with."""
         found = steering.menu
         if not isinstance(found, ThreadMenu):
             plan = steering.plan
@@ -171,27 +139,6 @@ class Helm:
             found = ThreadMenu(plan, self._cache, fallback, random, fault, self._shared_s)
             steering.menu = found
         return found
-
-    def _facts(self, environ: dict[str, Any], route: str, tier: str | None) -> RequestFacts:
-        target = environ.get("RAW_URI") or environ.get("REQUEST_URI")
-        if target is None:
-            query = environ.get("QUERY_STRING", "")
-            target = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-            target += "?" + query if query else ""
-        headers = [
-            (name[5:].replace("_", "-").lower().encode("latin-1"), value.encode("latin-1"))
-            for name, value in environ.items()
-            if name.startswith("HTTP_") and isinstance(value, str)
-        ]
-        return RequestFacts(
-            route=route,
-            method=environ["REQUEST_METHOD"],
-            target=target.encode("latin-1", "replace"),
-            headers=tuple(headers),
-            scheme=environ.get("wsgi.url_scheme", "http"),
-            tier=tier,
-            identity=self._identity_of(environ),
-        )
 
     def _identity_of(self, environ: dict[str, Any]) -> str | None:
         if self._identity is None:

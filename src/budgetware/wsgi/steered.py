@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 from budgetware._core.alternative import Gated
 from budgetware._core.current import current_budget
 from budgetware._core.decide import Action, Decision
-from budgetware._core.entrance import after_waiting
 from budgetware._core.interrupt import AnswerNow, turn_of
-from budgetware._core.steering import ONCE_KNOWN
+from budgetware._core.course import ONCE_KNOWN, Course
 from budgetware.answers.menu import RETRY_AFTER_S
 from budgetware.answers.rejection import Rejection, rejection
 from budgetware.errors import BudgetwareError
 from budgetware.runtime import SERVER_ERROR
-from budgetware.wsgi.bodies import Body
 from budgetware.wsgi.exchange import Exchange, TimedExchange, leave
 from budgetware.wsgi.smaller import Smaller, start_of
 
@@ -43,7 +41,7 @@ _SMALLER: Final = frozenset({Action.ANSWER, Action.REJECT, Action.PROBE})
 MenuOf = Callable[["Steering"], "ThreadMenu"]
 
 
-class TurnedTooLate(BudgetwareError):
+class TurnedTooLate(BudgetwareError):  # noqa: N818 - named for what it tells the reader
     """The application asked for something smaller when its response had begun.
 
     ``budget.degrade`` does nothing then; this is for an application that held on to what it has
@@ -102,9 +100,9 @@ class SteeredExchange(Exchange):
     def embark(self, steering: Steering) -> None:
         """Begin the course of a request that is decided on."""
         try:
-            course = self.course = steering.enter(self.start)
+            course = self.course = Course(steering, self.start)
             if self.visit is not None and self.visit.waited:
-                self.course = after_waiting(course, steering, self.clock())
+                course.wait_until(self.clock())
             self._take_menu(steering)
         except Exception as error:  # noqa: BLE001 - it is measured, and nothing is decided
             self.engine.fault("embark", error)
@@ -181,7 +179,7 @@ class SteeredExchange(Exchange):
         if not mine and (outer is not None or not _turns(error)):
             return None  # the application's own, or for the door around this one
         return TurnedTooLate(
-            "the response has begun" if mine else "what was raised is another request's"
+            "there is nothing left to answer" if mine else "it was another request's to be answered"
         )
 
     def answer(self, reason: str, *, always: bool = False) -> Smaller | None:
@@ -195,26 +193,39 @@ class SteeredExchange(Exchange):
         token = current_budget.set(self)
         try:
             answer = self._chosen(reason)
+            if answer is None and always:
+                spent = self.remaining() <= 0
+                why = Rejection.DEADLINE_SPENT if spent else Rejection.OVERLOADED
+                answer = rejection(why, RETRY_AFTER_S, random)
+        except Exception as error:  # noqa: BLE001 - the application answers, or has failed
+            self.engine.fault("answer", error)
+            return None
         finally:
             leave(token)
-        if answer is None and always:
-            answer = rejection(Rejection.OVERLOADED, RETRY_AFTER_S, random)
         return None if answer is None or self.begun else self.begin_smaller(answer, reason)
 
-    def begin_smaller(self, answer: Answer, reason: str) -> Smaller:
+    def begin_smaller(self, answer: Answer, reason: str) -> Smaller | None:
         """Start *answer*, for *reason*, in place of the full response; counted as it begins.
+
+        Returns:
+            Its body; ``None`` if nothing was begun, by a fault of ours.
 
         Raises:
             Exception: What the server has raised; the account is finished.
 
         """
-        status, headers = start_of(answer)
+        try:
+            status, headers = start_of(answer)
+            body = answer.to(self.asked.method).body
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.engine.fault("answer", error)
+            return None
         self.given = answer
         course = getattr(self, "course", None)
         if course is not None:
             course.smaller = True
         record = self.engine.answered(self, answer.kind, reason)
-        smaller = Smaller(self, record, answer.to(self.asked.method).body)
+        smaller = Smaller(self, record, body)
         try:
             forward = self.forward
             forward(status, headers)
@@ -306,80 +317,19 @@ class SteeredExchange(Exchange):
         if hasattr(self, "course") and not self.course.left:
             self.course.under(steering)
         else:
-            self.course = steering.enter(self.start)
+            self.course = Course(steering, self.start)
         self._take_menu(steering)
         return self._decision(ONCE_KNOWN)
 
     def _decision(self, point: str | None) -> Decision:
         course, clock = self.course, self.clock
-        return course.at(
-            point, self.remaining(), clock(), course.cost_s, answers=course.answers
-        )
+        return course.at(point, self.remaining(), clock(), course.cost_s, answers=course.answers)
 
 
 class GatedExchange(Gated, SteeredExchange):
     """The same on a route with stages at whose opening the request may be answered."""
 
     __slots__ = ()
-
-
-class SteeredBody(Body):
-    """A step-by-step body in whose first step the application may turn to something smaller.
-
-    Attributes:
-        exchange: Whose body it is.
-        smaller: What its client gets instead.
-
-    """
-
-    __slots__ = ("smaller",)
-
-    exchange: SteeredExchange
-
-    def __init__(self) -> None:
-        self.smaller: Smaller | None = None
-
-    def __next__(self) -> bytes:
-        if self.smaller is not None:
-            return next(self.smaller)
-        exchange = self.exchange
-        outer = current_budget.get()
-        try:
-            part = Body.__next__(self)
-        except StopIteration:
-            exchange.keeping.end(exchange)
-            raise
-        except BaseException as error:
-            self.smaller = smaller = exchange.turned(error, outer)
-            if smaller is None:
-                raise
-        else:
-            exchange.keeping.add(part)
-            return part
-        return next(smaller)
-
-    def close(self) -> None:
-        """Close the application's own iterable, then finish the request."""
-        outer = current_budget.get()
-        try:
-            Body.close(self)
-        except BaseException as error:
-            late = self.exchange.stray(error, outer)
-            if late is None:
-                raise
-            raise late from error
-        finally:
-            if self.smaller is not None:
-                self.smaller.close()
-
-
-class SizedSteeredBody(SteeredBody):
-    """A step-by-step body whose length is known."""
-
-    __slots__ = ()
-
-    def __len__(self) -> int:
-        return len(self.body)  # type: ignore[arg-type]
 
 
 def _write(exchange: SteeredExchange, write: Write, data: bytes) -> object:
