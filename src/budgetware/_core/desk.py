@@ -117,7 +117,9 @@ class Desk:
     def _lanes(self, route: Route | None) -> Lanes:
         policy = self.policy
         lanes: dict[str | None, Lane] = {}
-        for tier in policy.tiers or (None,):
+        # The longest budget first: a forecast begins with the allocations of the first lane.
+        tiers = policy.tiers or (None,)
+        for tier in sorted(tiers, key=lambda tier: policy.plan(route, tier).limit_s, reverse=True):
             lanes[tier] = self._lane(route, tier, lanes)
         lanes[None] = lanes[policy.default_tier]
         return lanes
