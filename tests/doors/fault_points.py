@@ -7,7 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
@@ -15,18 +15,25 @@ import pytest
 
 import budgetware
 from budgetware import _core, telemetry
+from budgetware._core import alternative
 
 CALLED_BY_THE_APPLICATION: Final = frozenset(
     {
         "budgetware._core.current",  # the handle itself
         "budgetware._core.stage",
         "budgetware._core.decorate",
+        "budgetware._core.interrupt",  # what the application is left with, and nothing else
         "budgetware._core.policy",  # made and compiled at start-up
     },
 )
 """Modules whose functions are the application's own calls, with no door in between."""
 
-ITS_OWN_CALLS: Final = frozenset({"remaining", "elapsed", "pool", "deadline", "settle"})
+ALTERNATIVES: Final = frozenset({"OrElse", "append", "degrade", "fits", "gate", "_noted"})
+"""What the handle calls for the application of ``budgetware._core.alternative``, likewise."""
+
+ITS_OWN_CALLS: Final = frozenset(
+    {"remaining", "elapsed", "pool", "deadline", "settle", "replan", "shield", "unshield"},
+)
 """Methods of a budget that the handle calls for the application, which are their own guard."""
 
 
@@ -45,16 +52,20 @@ class Faults:
 
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, rooms: Sequence[ModuleType] = (_core, telemetry)
+    ) -> None:
         self.armed: str | None = None
         self.once = False
         self.raised = 0
         self.reached: set[str] = set()
         self.all: set[str] = set()
-        modules = [module for module in _modules() if module.__name__.startswith("budgetware")]
+        modules = [module for module in _modules(rooms) if module.__name__.startswith("budgetware")]
         for module in modules:
             for value in list(vars(module).values()):
                 if getattr(value, "__module__", None) != module.__name__:
+                    continue
+                if module.__name__ == alternative.__name__ and value.__name__ in ALTERNATIVES:
                     continue
                 if isinstance(value, FunctionType):
                     broken = self._breakable(value)
@@ -73,8 +84,9 @@ class Faults:
 
     def _break_class(self, monkeypatch: pytest.MonkeyPatch, owner: type) -> None:
         for name, value in list(vars(owner).items()):
-            if name in ITS_OWN_CALLS or name in {
+            if name in ITS_OWN_CALLS | ALTERNATIVES or name in {
                 "__new__",
+                "__del__",
                 "__init_subclass__",
                 "__class_getitem__",
             }:
@@ -102,8 +114,8 @@ class Faults:
         return taken
 
 
-def _modules() -> Iterator[ModuleType]:
-    for package in (_core, telemetry):
+def _modules(rooms: Sequence[ModuleType]) -> Iterator[ModuleType]:
+    for package in rooms:
         yield package
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             if found.name not in CALLED_BY_THE_APPLICATION:

@@ -75,18 +75,22 @@ class Answered:
 class Play:
     """An application behind the door, on a time of its own."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a test may want otherwise
         self,
         endpoint: Callable[[Request], Awaitable[Response]],
         route: Route = SIGNALS,
+        *,
         mode: Mode = Mode.ENFORCE,
         tiers: Mapping[str, TierPolicy] = POLICY.tiers,
+        concurrency: int | None = None,
         wrapped: Callable[[ASGIApp], ASGIApp] = lambda app: app,
         **options: Any,
     ) -> None:
         self.time = Time()
         self.ended_at_s = 0.0
-        policy = replace(POLICY, mode=mode, routes={"signals": route}, tiers=tiers)
+        policy = replace(
+            POLICY, mode=mode, routes={"signals": route}, tiers=tiers, concurrency=concurrency
+        )
         methods = ["GET", "POST", "PUT"]
         app: ASGIApp = Starlette(routes=[Path("/signals", endpoint, methods=methods)])
         self.door = BudgetMiddleware(wrapped(app), policy=policy, clock=self.time, **options)

@@ -266,7 +266,9 @@ def test_what_was_waited_for_is_not_billed_to_the_service(
     policy = replace(STEERED, tiers={"pro": TierPolicy(budget=1.0, queue=0.3)})
     hall = Hall(policy, seconds=0.1, observers=[records.append])
     learned: list[float] = []
-    monkeypatch.setattr(RouteForecast, "learn", lambda _, path, **_more: learned.append(path.duration_s))
+    monkeypatch.setattr(
+        RouteForecast, "learn", lambda _, path, **_more: learned.append(path.duration_s)
+    )
 
     hall.ask_all([{}, {}])
 

@@ -275,7 +275,9 @@ def test_a_body_the_client_has_left_is_neither_kept_nor_learnt_from() -> None:
     assert steering is not None
     assert steering.forecast is not None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(steering.forecast), "learn", lambda _, path, **_more: learnt.append(path))
+        patch.setattr(
+            type(steering.forecast), "learn", lambda _, path, **_more: learnt.append(path)
+        )
         stand.ask(wire=Wire(leave_after=1))
         assert learnt == []
         stand.ask()

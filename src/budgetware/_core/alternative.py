@@ -41,10 +41,12 @@ def fits(owner: Budget | None, name: str, *, fallback: bool = True) -> bool:
         fallback: Whether something runs in its place.
 
     """
-    course = _course_of(owner)
-    if owner is None or course is None:
+    if owner is None:
         return True
     try:
+        course = _course_of(owner)
+        if course is None:
+            return True
         decision = _decision(owner, course, name, FALLBACK_S if fallback else None)
         if decision.action is Action.RUN or not course.acts:
             return True
@@ -65,12 +67,10 @@ def gate(owner: Budget, name: str) -> None:
         AnswerNow: Through the application to the door; nothing should catch it.
 
     """
-    course = _course_of(owner)
-    if course is None or hasattr(owner, "status"):
-        return
     try:
+        course = _course_of(owner)
         stage = owner.lane.plan.stages.get(name)
-        if stage is None or not stage.answers:
+        if course is None or hasattr(owner, "status") or stage is None or not stage.answers:
             return
         decision = _decision(owner, course, name, None)
         if decision.action is Action.RUN or not course.acts:
@@ -99,9 +99,17 @@ def degrade(owner: Budget | None, reason: str) -> None:
         AnswerNow: Through the application to the door; nothing should catch it.
 
     """
-    course = _course_of(owner)
-    if course is not None and course.acts and not hasattr(owner, "status"):
-        raise AnswerNow(owner, reason_label(reason))
+    if owner is None:
+        return
+    try:
+        course = _course_of(owner)
+        if course is None or not course.acts or hasattr(owner, "status"):
+            return
+        word = reason_label(reason)
+    except Exception:  # noqa: BLE001 - called by the application, which must not notice
+        owner.lane.fault("degrade")
+        return
+    raise AnswerNow(owner, word)
 
 
 class OrElse:
@@ -174,16 +182,19 @@ class OrElse:
 def _noted(owner: Budget | None, name: str, opening: Any) -> Any:
     course = None if owner is None else getattr(owner, "course", None)
     if course is not None:
-        course.opened(name, opening)
+        try:
+            course.opened(name, opening)
+        except Exception:  # noqa: BLE001 - called by the application, which must not notice
+            owner.lane.fault("opened")  # type: ignore[union-attr]
     return opening
 
 
-def _course_of(owner: Budget | None) -> Course | None:
+def _course_of(owner: Budget) -> Course | None:
     """Return the course of a request that may still be answered with something smaller."""
-    if owner is None or owner.end is not None:
+    if owner.end is not None:
         return None
     course: Course | None = getattr(owner, "course", None)
-    return None if course is None or course.smaller else course
+    return None if course is None or course.smaller or course.left else course
 
 
 def _decision(owner: Budget, course: Course, name: str, fallback_s: float | None) -> Decision:

@@ -34,6 +34,13 @@ Function = Callable[[Any], object]
 Fault = Callable[[str, Exception], None]
 
 
+def refusal(remaining_s: float, random: Callable[[], float]) -> Answer:
+    """Return an honest no: 504 once the time is over, 503 before."""
+    if remaining_s <= 0:
+        return rejection(Rejection.DEADLINE_SPENT, RETRY_AFTER_S, random)
+    return rejection(Rejection.OVERLOADED, RETRY_AFTER_S, random)
+
+
 class _Card:
     """What both menus know: everything but how to wait.
 
@@ -84,14 +91,8 @@ class _Card:
         """Whether there is anything to answer with."""
         return bool(self._names)
 
-    def refusal(self, remaining_s: float) -> Answer:
-        """Return an honest no: 504 once the time is over, 503 before."""
-        if remaining_s <= 0:
-            return rejection(Rejection.DEADLINE_SPENT, RETRY_AFTER_S, self._random)
-        return rejection(Rejection.OVERLOADED, RETRY_AFTER_S, self._random)
-
     def _ready(self, name: str, remaining_s: float) -> Answer | None:
-        return self.refusal(remaining_s) if name == "reject" else self._static
+        return refusal(remaining_s, self._random) if name == "reject" else self._static
 
     def _wait_s(self, remaining_s: float) -> float:
         return max(0.0, min(remaining_s, self._shared_s))

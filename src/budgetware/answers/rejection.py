@@ -83,3 +83,7 @@ def jittered_s(least_s: float, random: Callable[[], float]) -> int:
     spread = max(2, least // 2)
     share = min(max(random(), 0.0), 1.0)
     return least + min(spread, int(share * (spread + 1)))
+
+
+LAST_RESORT: Final = rejection(Rejection.OVERLOADED, 1.0, lambda: 0.5)
+"""For who cannot make a refusal of his own."""

@@ -11,9 +11,7 @@ from budgetware.answers.facts import ResponseFacts
 from budgetware.runtime import SERVER_ERROR
 
 if TYPE_CHECKING:
-    from budgetware._core.course import Course
     from budgetware.answers.cache import AsyncResponseCache, Draft
-    from budgetware.answers.facts import RequestFacts
     from budgetware.answers.menu import Menu
     from budgetware.asgi.exchange import Message
     from budgetware.asgi.steered import SteeredExchange
@@ -40,18 +38,24 @@ class Keeping:
         self._refreshed: bytes | None = None
         self.whole = False
 
-    def may_refresh(self, asked: RequestFacts, menu: Menu, course: Course) -> bool:
+    def may_refresh(self, exchange: SteeredExchange, menu: Menu) -> bool:
         """Tell whether the work is to go on to make a stored response anew; one at a time may."""
-        if menu.keeps is None:
-            return False
-        self._refreshed = self._cache.begin_refresh(asked, menu.keeps, course.spend)
+        try:
+            if menu.keeps is not None:
+                asked, spend = exchange.asked, exchange.course.spend
+                self._refreshed = self._cache.begin_refresh(asked, menu.keeps, spend)
+        except Exception as error:  # noqa: BLE001 - it stays stale, that is all
+            exchange.engine.fault("refresh", error)
         return self._refreshed is not None
 
-    def leave(self) -> None:
+    def leave(self, exchange: SteeredExchange) -> None:
         """Let others make the response anew, whatever came of it."""
         key, self._refreshed = self._refreshed, None
         if key is not None:
-            self._cache.end_refresh(key)
+            try:
+                self._cache.end_refresh(key)
+            except Exception as error:  # noqa: BLE001 - likewise
+                exchange.engine.fault("refresh", error)
 
     def note(self, exchange: SteeredExchange, message: Message) -> None:
         """Take note of a *message* of the application."""

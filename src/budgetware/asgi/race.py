@@ -64,7 +64,13 @@ class Race:
 
     def restart(self) -> None:
         """Make a new appointment, from whichever thread this is called."""
-        self._loop.call_soon_threadsafe(self.start)
+        self._loop.call_soon_threadsafe(self._restarted)
+
+    def _restarted(self) -> None:
+        try:
+            self.start()
+        except Exception as error:  # noqa: BLE001 - nobody is answered by the clock, that is all
+            self._exchange.engine.fault("race", error)
 
     def hold(self) -> None:
         """Let nothing happen until ``let_go`` was called as often; both from any thread."""
@@ -94,6 +100,12 @@ class Race:
 
     def _turn(self) -> None:
         """Take the turn, if it is still to be had."""
+        try:
+            self._take_turn()
+        except Exception as error:  # noqa: BLE001 - the application's own answer comes
+            self._exchange.engine.fault("race", error)
+
+    def _take_turn(self) -> None:
         self._timer = None
         exchange = self._exchange
         # Said before it is looked whether to hold, so that a thread that lets go sees it.

@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from random import random
 from typing import TYPE_CHECKING, Any, Final
 
 from budgetware._core.alternative import Gated
 from budgetware._core.course import ONCE_KNOWN, Course
 from budgetware._core.decide import Action, Decision
 from budgetware._core.interrupt import AnswerNow, turn_of
+from budgetware.answers.menu import refusal
+from budgetware.answers.rejection import LAST_RESORT
 from budgetware.asgi.behind import patient, report
 from budgetware.asgi.exchange import Exchange, Message, Receive, Scope, TimedExchange
 from budgetware.asgi.keeping import Keeping
@@ -102,12 +105,12 @@ class SteeredExchange(Exchange):
         if self.begun or self.given is not None or self.end is not None:
             return
         try:
-            decision = self._replanned(lane)
+            smaller = self._is_smaller(self._replanned(lane))
         except Exception as error:  # noqa: BLE001 - called by the application, which must not notice
             self.engine.fault("replan", error)
             return
-        if decision is not None and self.course.acts and decision.action in _SMALLER:
-            raise AnswerNow(self, decision.reason)
+        if smaller is not None:
+            raise AnswerNow(self, smaller.reason)
 
     def shield(self) -> None:
         """Let the clock neither answer nor cancel until ``unshield`` was called as often."""
@@ -156,7 +159,7 @@ class SteeredExchange(Exchange):
 
     async def serve(self, app: ASGIApp, receive: Receive) -> Any:
         """Answer at once where that was decided, else run *app* against the clock."""
-        if self.menu is not None and await self._is_done(self.menu):
+        if await self._is_done():
             return None
         self._enter_race()
         receive = patient(self, receive)
@@ -188,12 +191,9 @@ class SteeredExchange(Exchange):
             always: Whether to say no when there is nothing else.
 
         """
-        menu, clock = self.menu, self.clock
-        if menu is None:
-            return
-        answer = await menu.choose(self.asked, self.scope, self.remaining(), clock(), reason)
+        answer = await self._chosen(reason)
         if answer is None and always:
-            answer = menu.refusal(self.remaining())
+            answer = self._refusal()
         if answer is None or self.begun or self.given is not None:
             return
         self.given = answer
@@ -203,23 +203,32 @@ class SteeredExchange(Exchange):
     async def send_smaller(self, answer: Answer, reason: str) -> None:
         """Send *answer*, for *reason*, in place of the full response; counted as it begins."""
         engine, forward, headers = self.engine, self.forward, list(answer.headers)
-        record = engine.answered(self, answer.kind, reason)
+        body = b"" if self.scope["method"] == "HEAD" else answer.body
+        try:
+            record = engine.answered(self, answer.kind, reason)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the answer
+            engine.fault("answered", error)
+            record = None
         try:
             await forward(
                 {"type": "http.response.start", "status": answer.status, "headers": headers}
             )
-            body = answer.to(self.scope["method"]).body
             await forward({"type": "http.response.body", "body": body})
         finally:
-            engine.announce(self, record)
+            try:
+                engine.announce(self, record)
+            except Exception as error:  # noqa: BLE001 - likewise
+                engine.fault("announce", error)
 
     def finish(self) -> None:
         """Finish the account, and teach the forecast what the whole way was like."""
-        if self.given is None:
-            if self.end is None:
-                Exchange.finish(self)
-        else:
-            self.engine.outlived(self)
+        if self.given is not None:
+            try:
+                self.engine.outlived(self)
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not replace the outcome
+                self.engine.fault("outlived", error)
+        elif self.end is None:
+            Exchange.finish(self)
         self._leave(full=self.keeping.whole)
 
     def _leave(self, *, full: bool) -> None:
@@ -232,9 +241,9 @@ class SteeredExchange(Exchange):
             ended = clock() if self.end is None else self.end
             full = full and status < SERVER_ERROR and not hasattr(self, "error")
             course.leave(ended, full=full)
-            self.keeping.leave()
         except Exception as error:  # noqa: BLE001 - a fault of ours must not replace the outcome
             self.engine.fault("leave", error)
+        self.keeping.leave(self)
 
     def _take_menu(self, steering: Steering) -> None:
         course, menu = self.course, self.menu_of(steering)
@@ -273,26 +282,56 @@ class SteeredExchange(Exchange):
             raced=course.raced,
         )
 
-    async def _is_done(self, menu: Menu) -> bool:
+    def _is_smaller(self, decision: Decision | None) -> Decision | None:
+        """Return *decision* if it is carried out, and is to answer with something smaller."""
+        acts = decision is not None and self.course.acts and decision.action in _SMALLER
+        return decision if acts else None
+
+    async def _is_done(self) -> bool:
         """Answer before anything has run if that was decided; whether nothing is left to do."""
-        decision = self._decision(None)
-        if not self.course.acts or decision.action not in _SMALLER:
+        menu = self.menu
+        if menu is None:
+            return False
+        try:
+            decision = self._is_smaller(self._decision(None))
+        except Exception as error:  # noqa: BLE001 - a fault of ours leaves the request as it is
+            self.engine.fault("decide", error)
+            return False
+        if decision is None:
             return False
         await self.answer(decision.reason)
         given = self.given
         if given is None or decision.action is Action.PROBE:
             return False
-        return not (
-            given.stale
-            and self.asked.method in _SAFE
-            and self.keeping.may_refresh(self.asked, menu, self.course)
-        )
+        refreshes = given.stale and self.asked.method in _SAFE
+        return not (refreshes and self.keeping.may_refresh(self, menu))
+
+    async def _chosen(self, reason: str) -> Answer | None:
+        menu, clock = self.menu, self.clock
+        if menu is None:
+            return None
+        try:
+            return await menu.choose(self.asked, self.scope, self.remaining(), clock(), reason)
+        except Exception as error:  # noqa: BLE001 - the application may still answer
+            self.engine.fault("answer", error)
+            return None
+
+    def _refusal(self) -> Answer:
+        try:
+            return refusal(self.remaining(), random)
+        except Exception as error:  # noqa: BLE001 - something has to be said
+            self.engine.fault("answer", error)
+            return LAST_RESORT
 
     def _enter_race(self) -> None:
         loop = _running_loop()
         if loop is not None:
-            self.race = Race(self, loop)
-            self.race.start()
+            race = Race(self, loop)
+            try:
+                race.start()
+            except Exception as error:  # noqa: BLE001 - nobody is answered by the clock, that is all
+                self.engine.fault("race", error)
+            self.race = race
 
     def _wait(self, *, byte: bool = False) -> float:
         self.shield()  # a client that is slow to send is not answered by the clock meanwhile
