@@ -55,6 +55,7 @@ def main() -> None:
         access_log=False,
         backlog=4096,
     )
+    listening.listen()  # whoever reads the port may connect at once
     print(listening.getsockname()[1], flush=True)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn stops in order, then raises it again
         uvicorn.Server(config).run(sockets=[listening])
