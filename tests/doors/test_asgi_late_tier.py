@@ -140,3 +140,17 @@ def test_once_the_response_has_begun_the_tier_changes_the_account_only() -> None
 
     assert play.ask().kind is None
     play.check()
+
+
+def test_what_a_tier_that_changed_behind_an_answer_has_made_is_not_kept() -> None:
+    """Whose response it is cannot be told any more."""
+
+    async def endpoint(_: Request) -> Response:
+        await asyncio.sleep(0.3)
+        budget.tier = "free"
+        return PlainTextResponse("for free", headers={"cache-control": "max-age=60"})
+
+    play = Play(endpoint, tiers=TIERS, tier=lambda _: "pro")
+
+    assert [play.ask().kind for _ in range(4)] == ["static"] * 4
+    play.check()

@@ -30,11 +30,12 @@ class Keeping:
 
     """
 
-    __slots__ = ("_cache", "_draft", "_refreshed", "whole")
+    __slots__ = ("_cache", "_draft", "_gave_up", "_refreshed", "whole")
 
     def __init__(self, cache: AsyncResponseCache) -> None:
         self._cache = cache
         self._draft: Draft | None = None
+        self._gave_up = False
         self._refreshed: bytes | None = None
         self.whole = False
 
@@ -56,6 +57,11 @@ class Keeping:
                 self._cache.end_refresh(key)
             except Exception as error:  # noqa: BLE001 - likewise
                 exchange.engine.fault("refresh", error)
+
+    def give_up(self) -> None:
+        """Keep nothing of this response."""
+        self._draft = None
+        self._gave_up = True
 
     def note(self, exchange: SteeredExchange, message: Message) -> None:
         """Take note of a *message* of the application."""
@@ -82,9 +88,10 @@ class Keeping:
                 exchange.engine.fail(exchange)
         clock = exchange.clock
         self._cache.wrote(exchange.asked, status, clock())
-        if menu is not None and menu.keeps is not None and not message.get("trailers", False):
+        keeps = None if menu is None or self._gave_up else menu.keeps
+        if keeps is not None and not message.get("trailers", False):
             response = ResponseFacts(status, tuple(message.get("headers", ())))
-            self._draft = self._cache.draft(exchange.asked, menu.keeps, response)
+            self._draft = self._cache.draft(exchange.asked, keeps, response)
 
     def _add(self, exchange: SteeredExchange, message: Message) -> None:
         draft = self._draft

@@ -103,6 +103,8 @@ class SteeredExchange(Exchange):
         """
         self.lane = lane
         if self.begun or self.given is not None or self.end is not None:
+            if lane.plan.tier != self.asked.tier:
+                self.keeping.give_up()  # it would be kept for the callers of the tier before
             return
         try:
             smaller = self._is_smaller(self._replanned(lane))
