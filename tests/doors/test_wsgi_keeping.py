@@ -97,7 +97,8 @@ def test_a_get_with_a_body_is_neither_kept_nor_answered_from_what_is() -> None:
 
     stand.ask(**evil)
     assert kept(stand) is None
-    stand.ask(**{"wsgi.input": io.BytesIO(), "CONTENT_LENGTH": "", "CONTENT_TYPE": ""})
+    none: dict[str, Any] = {"wsgi.input": io.BytesIO(), "CONTENT_LENGTH": "", "CONTENT_TYPE": ""}
+    stand.ask(**none)
     assert kept(stand) == b"body was: "
     assert kept(stand, **evil) is None
     stand.check()
@@ -133,7 +134,7 @@ def test_what_went_through_write_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize("other", [{}, {"RAW_URI": "/signals"}, {"REQUEST_URI": "/signals"}])
-def test_a_question_mark_in_the_path_is_not_the_querys(other: dict[str, str]) -> None:
+def test_a_question_mark_in_the_path_is_not_the_querys(other: dict[str, Any]) -> None:
     """Decoded, the two addresses look alike; one of them is the administrator's."""
     stand = Stand(answers, ANY)
 
@@ -150,8 +151,9 @@ def test_addresses_that_differ_only_as_they_were_sent_are_told_apart() -> None:
     stand = Stand(answers, ANY)
 
     for name in ("RAW_URI", "REQUEST_URI"):
-        stand.ask("/a/b", **{name: "/a%2Fb"})
-        assert kept(stand, "/a/b", **{name: "/a%2Fb"}) is not None
+        upper: dict[str, Any] = {name: "/a%2Fb"}
+        stand.ask("/a/b", **upper)
+        assert kept(stand, "/a/b", **upper) is not None
         assert kept(stand, "/a/b", **{name: "/a%2fb"}) is None
     assert kept(stand, "/a/b") is None
     stand.ask("/a/b", RAW_URI="/a/b")
@@ -269,7 +271,7 @@ def test_a_file_is_the_servers_own_and_not_kept() -> None:
 
 def test_a_body_the_client_has_left_is_neither_kept_nor_learnt_from() -> None:
     """How long it would have taken nobody knows."""
-    stand = Stand(lambda _, start: (start("200 OK", HEADERS), Body())[1])  # type: ignore[no-any-return]
+    stand = Stand(lambda _, start: (start("200 OK", HEADERS), Body())[1])
     learnt: list[object] = []
     steering = stand.door._engine.lane("GET", "/signals", None, None).steering
     assert steering is not None

@@ -12,25 +12,18 @@ from tests.doors.fault_points import Broken
 from tests.doors.steered_play import SIGNALS
 from tests.doors.test_asgi_admission import STEERED
 from tests.doors.wsgi_play import Body, SizedBody, Wire, environ
-from tests.doors.wsgi_steered_play import HEADERS, Stand, degrades
+from tests.doors.wsgi_steered_play import HEADERS, Stand, degrades, lazy_degrade
 
 from budgetware import budget
 from budgetware._core.interrupt import AnswerNow
 from budgetware._core.policy import StagePolicy
 from budgetware.answers.menu import ThreadMenu
 from budgetware.testing import deciding
-from budgetware.wsgi import BudgetMiddleware, StartResponse
+from budgetware.wsgi import StartResponse
 from budgetware.wsgi.steered import TurnedTooLate
 
 Env = dict[str, Any]
 GATED = replace(SIGNALS, stages={"ml": StagePolicy(answers=True)})
-
-
-def lazy_degrade(_: Env, start_response: StartResponse) -> Iterator[bytes]:
-    """Ask for something smaller in the first step of the body."""
-    budget.degrade("no_model")
-    start_response("200 OK", HEADERS)
-    yield b"full"
 
 
 def lazy_gate(_: Env, start_response: StartResponse) -> Iterator[bytes]:
@@ -164,9 +157,11 @@ def test_another_requests_turn_ends_no_worker(*, lazy: bool) -> None:
     """A result that several requests wait for may carry it; a group of errors, too."""
     turn = AnswerNow(object(), "theirs")
 
-    def steps() -> Iterator[bytes]:
+    def fails() -> bytes:
         raise BaseExceptionGroup("both", [turn, ValueError()])
-        yield b""
+
+    def steps() -> Iterator[bytes]:
+        yield fails()
 
     def app(_: Env, __: StartResponse) -> Iterable[bytes]:
         if not lazy:
@@ -295,27 +290,34 @@ def _broken(*_: Any, **__: Any) -> Any:
 
 @pytest.mark.parametrize("app", [degrades, lazy_degrade])
 def test_a_fault_in_choosing_an_answer_says_no(monkeypatch: pytest.MonkeyPatch, app: Any) -> None:
-    """The application has left, so it cannot answer; a fault in that, too, ends as a failure."""
+    """The application has left, so it cannot answer; a fault in that, too, is a no."""
     monkeypatch.setattr(ThreadMenu, "choose", _broken)
     stand = Stand(app)
 
     assert stand.ask().status == "503 Service Unavailable"
     assert stand.outcomes == {"rejected": 1}
 
-    monkeypatch.setattr("budgetware.wsgi.steered.rejection", _broken)
-    with pytest.raises(TurnedTooLate):
-        stand.ask()
+    monkeypatch.setattr("budgetware.wsgi.steered.refusal", _broken)
+    assert stand.ask().status == "503 Service Unavailable"
+    assert stand.outcomes == {"rejected": 2}
     assert stand.door._engine.tally.faults == {"answer": 3}
-    assert stand.errors == 1
+    assert stand.errors == 0
     assert stand.door._engine._traffic.now == 0
 
 
-@pytest.mark.parametrize("step", ["_take_menu", "_decision", "_chosen"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "wsgi.steered.SteeredExchange._take_menu",
+        "wsgi.steered.SteeredExchange._decision",
+        "answers.menu.ThreadMenu.choose",
+    ],
+)
 def test_a_fault_before_anything_has_run_lets_the_application_answer(
     monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Once, in full; nothing is left in flight."""
-    monkeypatch.setattr(f"budgetware.wsgi.steered.SteeredExchange.{step}", _broken)
+    monkeypatch.setattr(f"budgetware.{step}", _broken)
     calls: list[Env] = []
 
     def app(env: Env, start_response: StartResponse) -> Iterable[bytes]:
@@ -330,24 +332,3 @@ def test_a_fault_before_anything_has_run_lets_the_application_answer(
     assert (got.body, got.kind, len(calls)) == (b"full", None, 1)
     assert sum(stand.door._engine.tally.faults.values()) == 1
     assert stand.door._engine._traffic.now == 0
-
-
-def test_observers_are_told_when_the_body_has_left() -> None:
-    """Of a smaller answer at once, on the way and lazily, and of being turned away."""
-    for app, action in ((degrades, "run"), (lazy_degrade, "run"), (degrades, "answer")):
-        stand = Stand(app)
-        wire = Wire(on_part=lambda _, told=stand.records: told.append("part"))  # type: ignore[misc]
-        with deciding(action):
-            stand.ask(wire=wire)
-        assert [getattr(one, "answer", one) for one in stand.records] == ["part", "static"]
-        stand.check()
-
-
-def test_a_body_that_is_read_to_its_end_and_never_closed_is_told_of() -> None:
-    """A server may forget."""
-    stand = Stand(degrades)
-
-    assert b"".join(stand.door(environ(path="/signals"), Wire().start_response)) == b"static"
-    assert [record.answer for record in stand.records] == ["static"]
-    assert isinstance(stand.door, BudgetMiddleware)
-    stand.check()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,3 +108,10 @@ def degrades(_: dict[str, Any], __: StartResponse) -> Iterable[bytes]:
     """Be an application that asks for something smaller."""
     budget.degrade("no_model")
     raise AssertionError
+
+
+def lazy_degrade(_: dict[str, Any], start_response: StartResponse) -> Iterator[bytes]:
+    """Ask for something smaller in the first step of the body."""
+    budget.degrade("no_model")
+    start_response("200 OK", HEADERS)
+    yield b"full"

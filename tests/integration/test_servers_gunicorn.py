@@ -214,3 +214,106 @@ def test_a_preloaded_application_is_served_by_many_and_stops_gracefully(tmp_path
         assert server.process.returncode == 0
         assert server.facts[-1]["route"] == "slow"
         assert "Traceback" not in server.errors
+
+
+STEERED = f"""
+import sys
+
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+import os
+from tests.integration import wsgi_shapes
+from budgetware.wsgi import BudgetMiddleware
+
+
+def app(env, start_response):
+    path = env["PATH_INFO"]
+    if path.startswith("/bare/"):
+        env["PATH_INFO"] = path.removeprefix("/bare")
+        return wsgi_shapes.app(env, start_response)
+    if path not in ("/ready", "/state"):
+        return door(env, start_response)
+    engine = door._engine
+    engine.tally.absorb()
+    outcomes = engine.tally.requests["steered", None].outcomes
+    facts = (
+        os.getpid(),
+        engine._traffic.now,
+        len(wsgi_shapes.made) - len(wsgi_shapes.closed),
+        outcomes["degraded"],
+        sum(engine.tally.faults.values()),
+    )
+    text = " ".join(map(str, facts))
+    start_response("200 OK", [("Content-Length", str(len(text)))])
+    return [text.encode()]
+
+
+door = BudgetMiddleware(wsgi_shapes.steered_app, policy=wsgi_shapes.STEERED)
+"""
+
+
+@pytest.fixture(scope="module", params=["sync", "gthread"])
+def steered(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gunicorn]:
+    """Run one worker around an application that is decided on."""
+    folder = tmp_path_factory.mktemp(f"steered-{request.param}")
+    with gunicorn(folder, STEERED, *WORKERS[request.param]) as server:
+        yield server
+
+
+def _state(server: Gunicorn) -> tuple[int, ...]:
+    """Return the worker, the requests and bodies under way, the smaller answers and the faults."""
+    return tuple(int(word) for word in request(server.port, "GET", "/state")[1].split())
+
+
+def test_bytes_are_the_same_where_everything_is_decided_on(steered: Gunicorn) -> None:
+    """Files, sized bodies, streams, ``write``: what is in time is left alone."""
+    for sent, bare in zip(_sent(""), _sent("/bare"), strict=True):
+        assert _stable(exchange(steered.port, sent)) == _stable(exchange(steered.port, bare)), sent
+    wait_until(lambda: _state(steered)[1:3] == (0, 0), "nothing is under way")
+    assert _state(steered)[4] == 0
+
+
+def test_a_smaller_answer_ends_no_worker_wherever_it_is_asked_for(steered: Gunicorn) -> None:
+    """In the call and in the first step of the body it is sent; later it is an error like any."""
+    worker, _, _, answered, _ = _state(steered)
+    for _ in range(3):
+        for path in ("/steered/call", "/steered/first"):
+            answer = exchange(steered.port, f"GET {path} HTTP/1.1\r\n{CLOSE}\r\n".encode())
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            assert answer.lower().count(b"content-length") == 1
+            assert answer.endswith(b"\r\n\r\nsmaller")
+            answer = exchange(steered.port, f"HEAD {path} HTTP/1.1\r\n{CLOSE}\r\n".encode())
+            assert b"\r\ncontent-length: 7\r\n" in answer.lower()
+            assert answer.endswith(b"\r\n\r\n")
+        answer = exchange(steered.port, f"GET /steered/later HTTP/1.1\r\n{CLOSE}\r\n".encode())
+        assert answer.endswith(b"so far")
+        status, body = request(steered.port, "GET", "/steered/stream")
+        assert (status, len(body)) == (200, 64 * 65536)
+
+    wait_until(lambda: _state(steered)[1:3] == (0, 0), "nothing is under way")
+    assert _state(steered) == (worker, 0, 0, answered + 12, 0)
+    assert "TurnedTooLate" in steered.errors
+
+
+def test_clients_that_reset_while_something_smaller_is_sent_leave_nothing_open(
+    steered: Gunicorn,
+) -> None:
+    """Before, within and after: every body is closed, every course ended, the worker lives."""
+    worker = _state(steered)[0]
+
+    def leave(number: int) -> None:
+        connection = connect(steered.port)
+        path = ("/steered/first", "/steered/stream", "/steered/later", "/big")[number % 4]
+        connection.sendall(head("GET", path))
+        if number % 3:
+            connection.recv(100)
+        reset(connection)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(leave, range(60)))
+
+    wait_until(lambda: _state(steered)[1:3] == (0, 0), "nothing is under way")
+    assert _state(steered)[0] == worker
+    assert _state(steered)[4] == 0
+    assert request(steered.port, "GET", "/steered/first") == (200, b"smaller")

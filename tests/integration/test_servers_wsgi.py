@@ -92,6 +92,35 @@ def test_the_bytes_on_the_wire_are_the_same(
     assert "ValueError" in capfd.readouterr().err + caplog.text
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_smaller_answer_is_whole_wherever_it_is_asked_for(
+    server: str,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In the call, in the first step of the body; once the response has begun it is an error."""
+    wsgi_shapes.made.clear()
+    wsgi_shapes.closed.clear()
+    door = Door(wsgi_shapes.steered_app, policy=wsgi_shapes.STEERED, clock=time.perf_counter)
+    with SERVERS[server](validator(door)) as port:
+        for path in ("/steered/call", "/steered/first"):
+            for method, body in (("GET", b"smaller"), ("HEAD", b"")):
+                answer = exchange(port, f"{method} {path} HTTP/1.1\r\n{CLOSE}\r\n".encode())
+                assert b" 200 OK\r\n" in answer
+                assert answer.lower().count(b"content-length: 7\r\n") == 1
+                assert answer.partition(b"\r\n\r\n")[2] == body
+        answer = exchange(port, f"GET /steered/later HTTP/1.1\r\n{CLOSE}\r\n".encode())
+        assert answer.endswith(b"so far")
+        wait_until(_all_closed, "all bodies are closed")
+        wait_until(lambda: len(door.records) == 5, "all are told of")
+
+    assert [record.answer for record in door.records] == ["static"] * 4 + [None]
+    assert door._engine._traffic.now == 0
+    assert door.faults == {}
+    assert "TurnedTooLate" in capfd.readouterr().err + caplog.text
+
+
 @pytest.mark.parametrize("server", SERVERS)
 def test_clients_that_reset_cost_nothing_but_their_answer(
     server: str,

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from budgetware import budget
+from budgetware._core.interrupt import AnswerNow
+from budgetware._core.policy import Match, Mode, Policy, Route, StaticAnswer
 from budgetware.wsgi import Environ, StartResponse
 
 made: list[str] = []
@@ -109,3 +111,66 @@ def app(env: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 PATHS = [*SHAPES, "/lazy", "/anew", "/raises", "/write", "/other"]
+
+
+def _turns_first(start_response: StartResponse) -> Iterator[bytes]:
+    made.append("turns")
+    try:
+        budget.degrade("no_model")
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
+        yield b"full"
+    finally:
+        closed.append("turns")
+
+
+def _turns_later(start_response: StartResponse) -> Iterator[bytes]:
+    made.append("turns")
+    try:
+        budget.degrade("no_model")
+    except AnswerNow as turn:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "8")])
+        yield b"so far"
+        raise turn from None
+    finally:
+        closed.append("turns")
+
+
+def _degrades(env: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    if env["PATH_INFO"].startswith("/steered/first"):
+        return _turns_first(start_response)
+    if env["PATH_INFO"] == "/steered/later":
+        return _turns_later(start_response)
+    if env["PATH_INFO"] == "/steered/stream":  # begun, so there is nothing to turn to any more
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return Body(_degrading())
+    budget.degrade("no_model")
+    return []
+
+
+def _degrading() -> Iterator[bytes]:
+    for _ in range(64):
+        budget.degrade("no_model")
+        yield b"x" * 65536
+
+
+def steered_app(env: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer with something smaller, at the point the path names, or in full."""
+    if env["PATH_INFO"].startswith("/steered/"):
+        return _degrades(env, start_response)
+    return app(env, start_response)
+
+
+STEERED = Policy(
+    mode=Mode.ENFORCE,
+    routes={
+        "ours": Route(name="ours", match=(Match("GET", "/ready"), Match("GET", "/state"))),
+        "steered": Route(
+            name="steered",
+            match=(Match("*", "/**"),),
+            budget=30.0,
+            answers=("static",),
+            static=StaticAnswer(body="smaller"),
+        ),
+    },
+)
+"""Everything is decided on, and nothing is ever late."""

@@ -60,9 +60,7 @@ class Gate:
         turned = self._answer(visit, exchange)
         if turned is not None:
             self._release(visit)
-            smaller = exchange.begin_smaller(turned[0], turned[1].value)
-            if smaller is not None:
-                return smaller
+            return exchange.begin_smaller(turned[0], turned[1].value)
         exchange.visit = visit
         return None
 

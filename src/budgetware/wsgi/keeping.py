@@ -62,11 +62,15 @@ class Keeping:
         except Exception as error:  # noqa: BLE001 - likewise
             exchange.engine.fault("keep", error)
 
-    def add(self, part: bytes) -> None:
+    def add(self, exchange: SteeredExchange, part: bytes) -> None:
         """Take note of the next *part* of the body."""
         draft = self._draft
         if draft is not None:
-            draft.tee.add(part)
+            try:
+                draft.tee.add(part)
+            except Exception as error:  # noqa: BLE001 - likewise
+                self._draft = None
+                exchange.engine.fault("keep", error)
 
     def end(self, exchange: SteeredExchange) -> None:
         """Keep the response, all parts of which were handed over."""

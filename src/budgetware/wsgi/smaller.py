@@ -44,7 +44,11 @@ class Smaller:
     def close(self) -> None:
         """Tell whoever has to be told; once."""
         record, self._record = self._record, None
-        self._exchange.engine.announce(self._exchange, record)
+        engine = self._exchange.engine
+        try:
+            engine.announce(self._exchange, record)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the response
+            engine.fault("announce", error)
 
 
 def start_of(answer: Answer) -> tuple[str, list[tuple[str, str]]]:

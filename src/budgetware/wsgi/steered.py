@@ -14,12 +14,12 @@ from random import random
 from typing import TYPE_CHECKING, Any, Final
 
 from budgetware._core.alternative import Gated
+from budgetware._core.course import ONCE_KNOWN, Course
 from budgetware._core.current import current_budget
 from budgetware._core.decide import Action, Decision
 from budgetware._core.interrupt import AnswerNow, turn_of
-from budgetware._core.course import ONCE_KNOWN, Course
-from budgetware.answers.menu import RETRY_AFTER_S
-from budgetware.answers.rejection import Rejection, rejection
+from budgetware.answers.menu import refusal
+from budgetware.answers.rejection import LAST_RESORT
 from budgetware.errors import BudgetwareError
 from budgetware.runtime import SERVER_ERROR
 from budgetware.wsgi.exchange import Exchange, TimedExchange, leave
@@ -118,13 +118,11 @@ class SteeredExchange(Exchange):
         try:
             if self.menu is None:
                 return None
-            decision = self._decision(None)
-            if not self.course.acts or decision.action not in _SMALLER:
-                return None
+            decision = self._is_smaller(self._decision(None))
         except Exception as error:  # noqa: BLE001 - the application answers
             self.engine.fault("decide", error)
             return None
-        return self.answer(decision.reason)
+        return None if decision is None else self.answer(decision.reason)
 
     def replan(self, lane: Lane) -> None:
         """Go on under the promise of *lane*, and decide again while there is something to decide.
@@ -139,13 +137,13 @@ class SteeredExchange(Exchange):
                 self.keeping.give_up()  # it would be kept for the callers of the tier before
             return
         try:
-            decision = self._replanned(lane)
+            smaller = self._is_smaller(self._replanned(lane))
         except Exception as error:  # noqa: BLE001 - called by the application, which must not notice
             self.keeping.give_up()
             self.engine.fault("replan", error)
             return
-        if decision is not None and self.course.acts and decision.action in _SMALLER:
-            raise AnswerNow(self, decision.reason)
+        if smaller is not None:
+            raise AnswerNow(self, smaller.reason)
 
     def turned(self, error: BaseException, outer: Budget | None) -> Smaller | None:
         """Start a smaller answer if *error*, which has left the application, asks for one.
@@ -193,38 +191,30 @@ class SteeredExchange(Exchange):
         token = current_budget.set(self)
         try:
             answer = self._chosen(reason)
-            if answer is None and always:
-                spent = self.remaining() <= 0
-                why = Rejection.DEADLINE_SPENT if spent else Rejection.OVERLOADED
-                answer = rejection(why, RETRY_AFTER_S, random)
-        except Exception as error:  # noqa: BLE001 - the application answers, or has failed
-            self.engine.fault("answer", error)
-            return None
         finally:
             leave(token)
+        if answer is None and always:
+            answer = self._refusal()
         return None if answer is None or self.begun else self.begin_smaller(answer, reason)
 
-    def begin_smaller(self, answer: Answer, reason: str) -> Smaller | None:
+    def begin_smaller(self, answer: Answer, reason: str) -> Smaller:
         """Start *answer*, for *reason*, in place of the full response; counted as it begins.
-
-        Returns:
-            Its body; ``None`` if nothing was begun, by a fault of ours.
 
         Raises:
             Exception: What the server has raised; the account is finished.
 
         """
-        try:
-            status, headers = start_of(answer)
-            body = answer.to(self.asked.method).body
-        except Exception as error:  # noqa: BLE001 - likewise
-            self.engine.fault("answer", error)
-            return None
+        status, headers = start_of(answer)
+        body = b"" if self.asked.method == "HEAD" else answer.body
         self.given = answer
         course = getattr(self, "course", None)
         if course is not None:
             course.smaller = True
-        record = self.engine.answered(self, answer.kind, reason)
+        try:
+            record = self.engine.answered(self, answer.kind, reason)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the answer
+            self.engine.fault("answered", error)
+            record = None
         smaller = Smaller(self, record, body)
         try:
             forward = self.forward
@@ -256,17 +246,25 @@ class SteeredExchange(Exchange):
         """End the budget, and keep the response if it is to be kept."""
         self.last()
         for part in body:
-            self.keeping.add(part)
-        self.keeping.end(self)
+            self.keeping.add(self, part)
+        self.whole()
         if not hasattr(self, "untold"):
             self.finish()
+
+    def whole(self) -> None:
+        """Note that all parts of the response were handed over; some servers forget to close it."""
+        self.keeping.end(self)
+        self._leave(full=True)
 
     def finish(self) -> None:
         """Finish the account, and teach the forecast what the whole way was like."""
         if self.given is None:
             Exchange.finish(self)
         else:
-            self.engine.outlived(self)
+            try:
+                self.engine.outlived(self)
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not end the response
+                self.engine.fault("outlived", error)
         self._leave(full=self.keeping.whole)
         try:
             if self.visit is not None:
@@ -292,11 +290,17 @@ class SteeredExchange(Exchange):
         if menu is None:
             return None
         try:
-            answer = menu.choose(self.asked, self.environ, self.remaining(), clock(), reason)
+            return menu.choose(self.asked, self.environ, self.remaining(), clock(), reason)
         except Exception as error:  # noqa: BLE001 - there may still be something else to say
             self.engine.fault("answer", error)
             return None
-        return answer
+
+    def _refusal(self) -> Answer:
+        try:
+            return refusal(self.remaining(), random)
+        except Exception as error:  # noqa: BLE001 - something has to be said
+            self.engine.fault("answer", error)
+            return LAST_RESORT
 
     def _take_menu(self, steering: Steering) -> None:
         course, menu = self.course, self.menu_of(steering)
@@ -311,15 +315,21 @@ class SteeredExchange(Exchange):
         if steering is None:
             self.menu = None
             self._leave(full=False)
-            if hasattr(self, "course") and self.course.skipped is None:
-                del self.course  # as in any request that is only measured
             return None
-        if hasattr(self, "course") and not self.course.left:
-            self.course.under(steering)
+        before = getattr(self, "course", None)
+        if before is not None and not before.left:
+            before.under(steering)
         else:
-            self.course = Course(steering, self.start)
+            course = self.course = Course(steering, self.start)
+            if before is not None:
+                course.skipped = before.skipped
         self._take_menu(steering)
         return self._decision(ONCE_KNOWN)
+
+    def _is_smaller(self, decision: Decision | None) -> Decision | None:
+        """Return *decision* if it is carried out, and is to answer with something smaller."""
+        acts = decision is not None and self.course.acts and decision.action in _SMALLER
+        return decision if acts else None
 
     def _decision(self, point: str | None) -> Decision:
         course, clock = self.course, self.clock

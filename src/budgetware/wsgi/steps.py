@@ -36,14 +36,14 @@ class SteeredBody(Body):
         try:
             part = Body.__next__(self)
         except StopIteration:
-            exchange.keeping.end(exchange)
+            exchange.whole()
             raise
         except BaseException as error:
             self.smaller = smaller = exchange.turned(error, outer)
             if smaller is None:
                 raise
         else:
-            exchange.keeping.add(part)
+            exchange.keeping.add(exchange, part)
             return part
         return next(smaller)
 
