@@ -18,6 +18,7 @@ from budgetware import names
 from budgetware._core.audience import Observing
 from budgetware._core.current import current_budget
 from budgetware._core.engine import B, Engine
+from budgetware._core.lane import Lane
 from budgetware._core.policy import Mode, Policy
 from budgetware._core.record import Observer
 from budgetware.errors import PolicyError
@@ -101,6 +102,10 @@ class _WatchfulEngine(Engine):
     ) -> B:
         self.watch.ensure_started()
         return super().begin_as(kind, method, path, tier, root)
+
+    def begin_in(self, kind: type[B], lane: Lane) -> B:
+        self.watch.ensure_started()
+        return super().begin_in(kind, lane)
 
 
 class Runtime:

@@ -238,7 +238,9 @@ def test_an_error_of_the_application_has_no_fault_of_ours_for_its_context() -> N
     assert door.faults == unit.faults == {"begin": 1}
 
 
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
 def test_a_watch_that_cannot_start_changes_no_answer(
+    mode: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -249,13 +251,15 @@ def test_a_watch_that_cannot_start_changes_no_answer(
 
     monkeypatch.setattr(PolicyWatch, "ensure_started", no_thread)
     file = tmp_path / "budgetware.yaml"
-    file.write_text("version: 1\n")
+    file.write_text(f"version: 1\nmode: {mode}\ntiers: {{pro: {{budget: 1s}}}}\n")
     door = asgi_play.Door(asgi_play.answer, policy=file, reload="file")  # type: ignore[arg-type]
+    unit = wsgi_play.Door(wsgi_play.answer, policy=file, reload="file")  # type: ignore[arg-type]
     wire = asgi_play.Wire()
     wire.run(door, asgi_play.http())
+    unit({"REQUEST_METHOD": "GET", "PATH_INFO": "/"}, wsgi_play.Wire().start_response)
 
     assert wire.sent == [START, LAST]
-    assert sum(door.faults.values()) == 1
+    assert (sum(door.faults.values()), sum(unit.faults.values())) == (1, 1)
 
 
 def test_totals_are_kept_in_order_when_telling_fails_for_ever(

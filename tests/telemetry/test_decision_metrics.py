@@ -19,6 +19,7 @@ from tests.telemetry.driving import (
 )
 
 from budgetware import names
+from budgetware._core.course import Course
 from budgetware._core.policy import Mode, Objectives, Plan, Policy, TierPolicy
 from budgetware._core.quota import DegradedQuota
 from budgetware.telemetry import Telemetry
@@ -147,7 +148,7 @@ def test_what_is_decided_is_seen(reader: ReadyMade) -> None:
     steering = lane.steering
     assert steering is not None
     for number in range(80):
-        course = steering.enter(clock())
+        course = Course(steering, clock())
         course.at(None, 0.1, clock(), answers=True)
         course.smaller = number % 10 == 0
         clock.now += 0.2 if number % 4 == 0 else 0.01

@@ -109,6 +109,7 @@ class SteeredExchange(Exchange):
         try:
             smaller = self._is_smaller(self._replanned(lane))
         except Exception as error:  # noqa: BLE001 - called by the application, which must not notice
+            self.keeping.give_up()
             self.engine.fault("replan", error)
             return
         if smaller is not None:
@@ -263,10 +264,12 @@ class SteeredExchange(Exchange):
             self._leave(full=False)
             return None
         self.asked = replace(self.asked, tier=lane.plan.tier)
-        if hasattr(self, "course") and not self.course.left:
-            self.course.under(steering)
+        course = getattr(self, "course", None)
+        if course is not None and not course.left:
+            course.under(steering)
         else:
             self.course = Course(steering, self.start)
+            self.course.skipped = None if course is None else course.skipped
         self._take_menu(steering)
         if race is not None:
             race.restart()
