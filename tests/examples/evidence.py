@@ -143,7 +143,8 @@ def _degraded(service: Service, db_s: float) -> float:
     try:
         with handle.stage("db"):
             service.clock.now += ANSWER_AT_S
-            service.engine.answered(budget, "cached", "deadline")
+            record = service.engine.answered(budget, "cached", "deadline")
+            service.engine.announce(budget, record)
             service.clock.now += db_s - ANSWER_AT_S
     finally:
         current_budget.reset(token)
