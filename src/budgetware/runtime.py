@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict, TypeVar
+from uuid import UUID
 
 from budgetware import names
 from budgetware._core.audience import Observing
@@ -55,6 +56,9 @@ SHORTEST_WAIT_S: Final = 0.0001
 
 _LOOK_EVERY_S: Final = 1.0
 _NEVER_S: Final = 30 * 86_400.0
+
+
+T = TypeVar("T")
 
 
 class Options(TypedDict, total=False):
@@ -263,14 +267,51 @@ def held_back(policy: Policy, environment: Mapping[str, str]) -> Policy:
         ValueError: The variable names no mode.
 
     """
-    word = environment.get(names.MODE_VARIABLE)
+    word = environment.get(names.MODE_VARIABLE, "").strip()
     if not word:
         return policy
     try:
-        return replace(policy, most=Mode(word))
+        return replace(policy, most=Mode(word.lower()))
     except ValueError:
         words = ", ".join(Mode)
         raise ValueError(f"{names.MODE_VARIABLE} must be one of {words}, not {word!r}") from None
+
+
+def identity_of(
+    identify: Callable[[T], object] | None, request: T, fault: Callable[[str, Exception], None]
+) -> str | None:
+    """Return who sent *request*, as the application's *identify* says; ``None`` for nobody.
+
+    Numbers and UUIDs are names, too; anything else is a fault of its own, and nobody.
+    """
+    if identify is None:
+        return None
+    try:
+        identity = identify(request)
+        if identity is None or isinstance(identity, str):
+            return identity
+        if isinstance(identity, UUID) or type(identity) is int:
+            return str(identity)
+        raise TypeError(f"identity gives a str, an int, a UUID or None, not {identity!r:.80}")  # noqa: TRY301 - counted below
+    except Exception as error:  # noqa: BLE001 - the application's function, our call
+        fault("identity", error)
+        return None
+
+
+def check_fallbacks(fallbacks: Mapping[str, object], policy: Policy) -> None:
+    """Refuse fallbacks that cannot be called, and such of routes there are not.
+
+    Raises:
+        TypeError: One of either.
+
+    """
+    for route, function in fallbacks.items():
+        if not callable(function):
+            raise TypeError(f"the fallback of {route!r} must be a function, not {function!r}")
+        if route not in policy.routes:
+            close = difflib.get_close_matches(route, policy.routes, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"there is no route {route!r} for a fallback{hint}")
 
 
 def _announce(runtime: Runtime) -> None:

@@ -28,7 +28,9 @@ CALLED_BY_THE_APPLICATION: Final = frozenset(
 )
 """Modules whose functions are the application's own calls, with no door in between."""
 
-ALTERNATIVES: Final = frozenset({"OrElse", "append", "degrade", "fits", "gate", "_noted"})
+ALTERNATIVES: Final = frozenset(
+    {"OrElse", "append", "degrade", "fits", "gate", "turning", "_noted"},
+)
 """What the handle calls for the application of ``budgetware._core.alternative``, likewise."""
 
 ITS_OWN_CALLS: Final = frozenset(

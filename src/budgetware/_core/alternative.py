@@ -72,13 +72,24 @@ def gate(owner: Budget, name: str) -> None:
         stage = owner.lane.plan.stages.get(name)
         if course is None or hasattr(owner, "status") or stage is None or not stage.answers:
             return
+        if owner.shielded:
+            return
         decision = _decision(owner, course, name, None)
         if decision.action is Action.RUN or not course.acts:
             return
     except Exception:  # noqa: BLE001 - called by the application, which must not notice
         owner.lane.fault("decide")
         return
-    raise AnswerNow(owner, decision.reason)
+    raise turning(owner, decision.reason)
+
+
+def turning(owner: Budget, reason: str) -> AnswerNow:
+    """Return what to leave the application with, and note it: not every one lets it through."""
+    try:
+        owner.turn(reason)
+    except Exception:  # noqa: BLE001 - called by the application, which must not notice
+        owner.lane.fault("turn")
+    return AnswerNow(owner, reason)
 
 
 class Gated(Budget):
@@ -109,7 +120,7 @@ def degrade(owner: Budget | None, reason: str) -> None:
     except Exception:  # noqa: BLE001 - called by the application, which must not notice
         owner.lane.fault("degrade")
         return
-    raise AnswerNow(owner, word)
+    raise turning(owner, word)
 
 
 class OrElse:

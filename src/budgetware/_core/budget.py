@@ -186,11 +186,19 @@ class Budget(list[Stage]):
         """
         self.lane = lane
 
+    @property
+    def shielded(self) -> bool:
+        """Whether the request is at something that has to be finished first."""
+        return False
+
     def shield(self) -> None:
         """Have nothing else answer or end the request until ``unshield`` was called as often."""
 
     def unshield(self) -> None:
         """End one ``shield``."""
+
+    def turn(self, reason: str) -> None:
+        """Note that the application is left for a smaller answer, for *reason*."""
 
     def remaining(self) -> float:
         """Return the seconds left, negative when overdrawn; fixed once the budget has ended."""

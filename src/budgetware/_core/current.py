@@ -145,19 +145,22 @@ def stage(
 
 
 class Shield:
-    """A block in which the clock neither answers nor cancels its request; to be entered once."""
+    """A block in which the clock neither answers nor cancels its request."""
 
-    __slots__ = ("_owner",)
+    __slots__ = ("_held", "_owner")
 
     def __init__(self, owner: Budget | None) -> None:
         self._owner = owner
+        self._held: list[None] = []
 
     def __enter__(self) -> None:
         if self._owner is not None:
             self._owner.shield()
+            self._held.append(None)
 
     def __exit__(self, *_: object) -> None:
-        if self._owner is not None:
+        if self._owner is not None and self._held:
+            self._held.pop()
             self._owner.unshield()
 
 

@@ -102,7 +102,8 @@ class Desk:
 
     def _retired(self, lanes: Lanes) -> Lanes:
         plans = {tier: lane.plan for tier, lane in lanes.items()}
-        return RetiredLanes(plans, self._tally, self.policy.digest, self._relieve)
+        steering = {tier: lane.steering for tier, lane in lanes.items()}
+        return RetiredLanes(plans, self._tally, self.policy.digest, self._relieve, steering)
 
     def _job_lane(self, name: str) -> Lane:
         route = self.policy.routes.get(name)

@@ -264,7 +264,7 @@ class RetiredLanes(Mapping[str | None, Lane]):
     would wait for the garbage collector.
     """
 
-    __slots__ = ("_plans", "_policy", "_relieve", "_tally")
+    __slots__ = ("_plans", "_policy", "_relieve", "_steering", "_tally")
 
     def __init__(
         self,
@@ -272,7 +272,9 @@ class RetiredLanes(Mapping[str | None, Lane]):
         tally: Tally,
         policy: str,
         relieve: Callable[[], None],
+        steering: Mapping[str | None, Steering | None],
     ) -> None:
+        self._steering = steering
         self._plans = plans
         self._tally = tally
         self._policy = policy
@@ -281,7 +283,9 @@ class RetiredLanes(Mapping[str | None, Lane]):
     def __getitem__(self, tier: str | None) -> Lane:
         """Return a lane for *tier*."""
         plan = self._plans[tier]
-        return Lane(plan, self._tally, self._policy, self, self._relieve)
+        lane = Lane(plan, self._tally, self._policy, self, self._relieve)
+        lane.steering = self._steering[tier]
+        return lane
 
     def __iter__(self) -> Iterator[str | None]:
         """Go through the tiers."""

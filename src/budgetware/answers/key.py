@@ -7,7 +7,9 @@ difference between what the cache and what the application takes for the same re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -27,7 +29,13 @@ KEY_BYTES: Final = 32
 MOST_VARIED: Final = 16
 """A response that varies on more fields than this is not kept."""
 
-_CREDENTIALS: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
+# Names such as ``X-API-Key`` are nobody's standard, and on many services all there is.
+_CREDENTIAL: Final = re.compile(
+    rb"auth|cookie|token|secret|session|credential|passw|signature|principal|assertion|jwt|ticket"
+    rb"|(^|[-_])(api|access|app|client|private|subscription|license)[-_]?(key|id)([-_]|$)"
+    rb"|(^|[-_])(user|login|account|tenant|customer|identity|email|key)([-_]|$)"
+)
+_HARMLESS: Final = re.compile(rb"user-agent|idempotency-key|sec-.*")
 # What applications and frameworks take for parts of the address when a proxy sends it.
 _ADDRESS: Final = (
     b"host",
@@ -52,7 +60,14 @@ def may_be_shared(request: RequestFacts, policy: CachePolicy) -> bool:
         return True
     if "identity" in map(str.lower, policy.vary):
         return False
-    return not any(name.lower() in _CREDENTIALS for name, _ in request.headers)
+    return not any(is_credential(name) for name, _ in request.headers)
+
+
+@lru_cache(maxsize=1024)
+def is_credential(name: bytes) -> bool:
+    """Tell whether a field called *name* may say who sends it."""
+    name = name.lower()
+    return _CREDENTIAL.search(name) is not None and _HARMLESS.fullmatch(name) is None
 
 
 def varied_on(response: ResponseFacts) -> frozenset[bytes] | None:
@@ -69,7 +84,7 @@ def varied_on(response: ResponseFacts) -> frozenset[bytes] | None:
 
 def depends_on_credentials(names: Iterable[bytes]) -> bool:
     """Tell whether fields that say who the caller is are among *names*."""
-    return not _CREDENTIALS.isdisjoint(names)
+    return any(map(is_credential, names))
 
 
 def selecting(request: RequestFacts, names: Iterable[bytes]) -> Headers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -18,8 +19,14 @@ from budgetware.answers.static import static_answer
 ANSWER_S: Final = 0.003
 """Seconds it takes to send an answer that is at hand; event loops wake up a little late."""
 
+ANSWER_SHARE: Final = 0.2
+"""Of a very short budget it takes this share at most, or nothing else would ever fit."""
+
 SHARED_S: Final = 0.02
 """Seconds a shared store may take."""
+
+SHARED_SHARE: Final = 0.2
+"""And never more than this share of the request's budget."""
 
 FALLBACK_SHARE: Final = 0.1
 """The application's fallback may take this share of the request's budget."""
@@ -39,6 +46,14 @@ def refusal(remaining_s: float, random: Callable[[], float]) -> Answer:
     if remaining_s <= 0:
         return rejection(Rejection.DEADLINE_SPENT, RETRY_AFTER_S, random)
     return rejection(Rejection.OVERLOADED, RETRY_AFTER_S, random)
+
+
+def _is_being_cancelled() -> bool:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # a thread, or trio
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 class _Card:
@@ -72,7 +87,7 @@ class _Card:
             self._fallback = Fallback(plan.route, fallback, bound_s)
         self._random = random
         self._fault = fault
-        self._shared_s = shared_s
+        self._shared_s = shared_s = min(shared_s, SHARED_SHARE * plan.limit_s)
         self._static = None if plan.static is None else static_answer(plan.static)
         missing = {
             "fallback": fallback is None,
@@ -80,7 +95,7 @@ class _Card:
             "cached": self.keeps is None,
         }
         self._names = tuple(name for name in plan.answers if not missing.get(name))
-        self.cost_s = ANSWER_S
+        self.cost_s = min(ANSWER_S, ANSWER_SHARE * plan.limit_s)
         if "cached" in self._names:
             self.cost_s += shared_s
         if "fallback" in self._names and self._fallback is not None:
@@ -93,6 +108,21 @@ class _Card:
 
     def _ready(self, name: str, remaining_s: float) -> Answer | None:
         return refusal(remaining_s, self._random) if name == "reject" else self._static
+
+    def _is_failure(self, name: str, error: BaseException) -> bool:
+        """Tell whether *error* is only that of the answer *name*, and the next one may do."""
+        if isinstance(error, BaseExceptionGroup):
+            return all(self._is_failure(name, one) for one in error.exceptions)
+        if isinstance(error, AnswerNow):  # a fallback that asks for something smaller
+            return True
+        if isinstance(error, asyncio.CancelledError):
+            # What the fallback has waited for was cancelled, unless it is the request itself.
+            failed = not _is_being_cancelled()
+        else:
+            failed = isinstance(error, Exception)
+        if failed:
+            self._fault(name, error if isinstance(error, Exception) else RuntimeError(repr(error)))
+        return failed
 
     def _wait_s(self, remaining_s: float) -> float:
         return max(0.0, min(remaining_s, self._shared_s))
@@ -141,10 +171,9 @@ class Menu(_Card):
                     answer = await self._fallback.answer(request, remaining_s)
                 else:
                     answer = self._ready(name, remaining_s)
-            except AnswerNow:  # a fallback that asks for something smaller
-                continue
-            except Exception as error:  # noqa: BLE001 - the next one may do
-                self._fault(name, error)
+            except BaseException as error:
+                if not self._is_failure(name, error):
+                    raise
                 continue
             if answer is not None:
                 return answer
@@ -185,10 +214,9 @@ class ThreadMenu(_Card):
                     answer = self._fallback.answer_now(request, remaining_s)
                 else:
                     answer = self._ready(name, remaining_s)
-            except AnswerNow:  # a fallback that asks for something smaller
-                continue
-            except Exception as error:  # noqa: BLE001 - the next one may do
-                self._fault(name, error)
+            except BaseException as error:
+                if not self._is_failure(name, error):
+                    raise
                 continue
             if answer is not None:
                 return answer

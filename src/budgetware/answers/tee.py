@@ -31,6 +31,11 @@ class Tee:
         self._parts: list[bytes] | None = None if hopeless else []
 
     @property
+    def is_measured(self) -> bool:
+        """Whether the response has said how long its body is, so that a torso can be told."""
+        return self._declared_bytes is not None
+
+    @property
     def collecting(self) -> bool:
         """Whether the body may still be had; once false, adding is pointless."""
         return self._parts is not None

@@ -24,7 +24,7 @@ from budgetware.asgi.exchange import (
 )
 from budgetware.errors import BudgetwareError
 from budgetware.names import TIER_KEY
-from budgetware.runtime import WITH_BODY, Runtime, check_callables
+from budgetware.runtime import WITH_BODY, Runtime, check_callables, check_fallbacks
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -64,8 +64,9 @@ class BudgetMiddleware:
 
     Raises:
         PolicyError: The policy file cannot be used.
-        TypeError: An option does not exist, *tier* or *server_timing* cannot be called, or *rates*
-            are not for coroutines.
+        TypeError: An option does not exist, *tier* or *server_timing* cannot be called, *rates* are
+            not for coroutines, or a fallback is no function or for no route.
+        ValueError: ``BUDGETWARE_MODE`` names no mode.
 
     """
 
@@ -74,7 +75,7 @@ class BudgetMiddleware:
         app: ASGIApp,
         *,
         tier: Callable[[Scope], str | None] | None = None,
-        identity: Callable[[Scope], str | None] | None = None,
+        identity: Callable[[Scope], object] | None = None,
         fallbacks: Mapping[str, Callable[[Any], Any]] | None = None,
         store: AsyncStore | None = None,
         rates: AsyncSharedRates | None = None,
@@ -91,7 +92,8 @@ class BudgetMiddleware:
         self._tells_timing = server_timing if callable(server_timing) else None
         try:
             self._runtime = Runtime.start(**options)
-        except BudgetwareError as error:
+            check_fallbacks(fallbacks, self._runtime.engine.policy)
+        except (BudgetwareError, TypeError, ValueError) as error:
             if not _in_event_loop():
                 raise
             # Starlette makes its middleware when the server is already running, and servers take
@@ -192,7 +194,7 @@ def _in_event_loop() -> bool:
     return True
 
 
-def _refusing(error: BudgetwareError) -> ASGIApp:
+def _refusing(error: Exception) -> ASGIApp:
     """Return an application that does not start, and says why."""
 
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import anyio.lowlevel
 
 if TYPE_CHECKING:
     from budgetware.asgi.exchange import Message, Receive
@@ -36,8 +37,10 @@ def patient(exchange: SteeredExchange, receive: Receive) -> Receive:
         kind = message["type"]
         if kind == "http.request":
             pending = message.get("more_body", False)
-        elif kind == "http.disconnect" and not pending and exchange.is_behind:
-            await anyio.sleep(HOLD_S)
+        elif kind == "http.disconnect":
+            if not pending and exchange.is_behind:
+                await anyio.sleep(HOLD_S)
+            exchange.keeping.cut_short()
         return message
 
     return patient_receive
@@ -49,3 +52,21 @@ def report(exchange: SteeredExchange, error: Exception) -> None:
     exchange.engine.fail(exchange)
     plan = exchange.lane.plan
     _log.error("the work behind an answered request of route %s failed", plan.route, exc_info=error)
+
+
+async def dropped(exchange: SteeredExchange) -> None:
+    """Take the place of sending a message to a client that was answered by us.
+
+    Raises:
+        OSError: The application has sent for ``HOLD_S`` behind its client's back. From version 2.4
+            of ASGI that is how it is told that nobody is there, and what ends an endless stream.
+
+    """
+    # A server would let others run now and then.
+    await anyio.lowlevel.checkpoint()
+    if not (exchange.is_behind and exchange.is_told_by_errors):
+        return
+    clock = exchange.clock
+    if clock() - exchange.given_at > HOLD_S:
+        exchange.keeping.cut_short()
+        raise OSError("the client has had its answer")

@@ -16,7 +16,7 @@ from budgetware.asgi.exchange import ASGIApp, Exchange, Receive, Scope, Send, Ti
 from budgetware.asgi.gate import Gate
 from budgetware.asgi.keeping import Keeping
 from budgetware.asgi.steered import GatedExchange, SteeredExchange
-from budgetware.runtime import WITH_BODY
+from budgetware.runtime import WITH_BODY, identity_of
 
 if TYPE_CHECKING:
     from budgetware._core.engine import Engine
@@ -29,7 +29,7 @@ _set = current_budget.set
 _reset = current_budget.reset
 
 Answering = tuple[
-    Callable[[Scope], str | None] | None,
+    Callable[[Scope], object] | None,
     Mapping[str, Callable[[Any], Any]],
     "AsyncStore | None",
     "AsyncSharedRates | None",
@@ -128,15 +128,5 @@ class Helm:
             headers=tuple(scope.get("headers", ())),
             scheme=scope.get("scheme", "http"),
             tier=plan.tier,
-            identity=self._identity_of(scope),
+            identity=identity_of(self._identity, scope, self._engine.fault),
         )
-
-    def _identity_of(self, scope: Scope) -> str | None:
-        if self._identity is None:
-            return None
-        try:
-            identity = self._identity(scope)
-        except Exception as error:  # noqa: BLE001 - the application's function, our call
-            self._engine.fault("identity", error)
-            return None
-        return identity if isinstance(identity, str) else None

@@ -30,12 +30,14 @@ class Keeping:
 
     """
 
-    __slots__ = ("_cache", "_draft", "_gave_up", "_refreshed", "whole")
+    __slots__ = ("_cache", "_cut", "_draft", "_gave_up", "_refreshed", "_took_s", "whole")
 
     def __init__(self, cache: AsyncResponseCache) -> None:
         self._cache = cache
         self._draft: Draft | None = None
+        self._cut = False
         self._gave_up = False
+        self._took_s = 0.0
         self._refreshed: bytes | None = None
         self.whole = False
 
@@ -50,13 +52,26 @@ class Keeping:
         return self._refreshed is not None
 
     def leave(self, exchange: SteeredExchange) -> None:
-        """Let others make the response anew, whatever came of it."""
+        """Keep what only now is known to be whole, and let others make the response anew."""
+        draft, self._draft = self._draft, None
+        if draft is not None and self.whole and not hasattr(exchange, "error"):
+            try:
+                clock = exchange.clock
+                self._cache.keep(draft, self._took_s, clock())
+            except Exception as error:  # noqa: BLE001 - it is not kept, that is all
+                exchange.engine.fault("keep", error)
         key, self._refreshed = self._refreshed, None
         if key is not None:
             try:
                 self._cache.end_refresh(key)
             except Exception as error:  # noqa: BLE001 - likewise
                 exchange.engine.fault("refresh", error)
+
+    def cut_short(self) -> None:
+        """Note that the application was told that its client has left: what follows is a torso."""
+        if not self.whole:
+            self._cut = True
+            self.give_up()
 
     def give_up(self) -> None:
         """Keep nothing of this response."""
@@ -98,9 +113,15 @@ class Keeping:
         if draft is not None:
             draft.tee.add(message.get("body", b""))
         if not message.get("more_body", False):
-            self.whole = True
+            self.whole = not self._cut
             # What was made with a stage left out is no full response.
-            if draft is not None and exchange.course.skipped is None:
-                clock = exchange.clock
-                now = clock()
-                self._cache.keep(draft, now - exchange.start, now)
+            if draft is None or exchange.course.skipped is not None:
+                self._draft = None
+                return
+            clock = exchange.clock
+            now = clock()
+            self._took_s = now - exchange.start
+            # A middleware in between may end what has failed; only the call's end tells then.
+            if draft.tee.is_measured:
+                self._draft = None
+                self._cache.keep(draft, self._took_s, now)

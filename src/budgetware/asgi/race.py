@@ -33,7 +33,6 @@ class Race:
 
     __slots__ = (
         "_exchange",
-        "_holds",
         "_late",
         "_loop",
         "_scope",
@@ -44,7 +43,6 @@ class Race:
     def __init__(self, exchange: SteeredExchange, loop: asyncio.AbstractEventLoop) -> None:
         self._exchange = exchange
         self._loop = loop
-        self._holds: list[None] = []
         self._timer: asyncio.TimerHandle | None = None
         self._us: asyncio.Task[None] | None = None
         self._scope: anyio.CancelScope | None = None
@@ -72,25 +70,38 @@ class Race:
         except Exception as error:  # noqa: BLE001 - nobody is answered by the clock, that is all
             self._exchange.engine.fault("race", error)
 
-    def hold(self) -> None:
-        """Let nothing happen until ``let_go`` was called as often; both from any thread."""
-        self._holds.append(None)
-
     def let_go(self) -> None:
-        """End one ``hold``."""
-        self._holds.pop()
-        if self._late and not self._holds:
+        """Do what has come due under a shield, from whichever thread the last one was left."""
+        if self._late:
             self._loop.call_soon_threadsafe(self._turn)
+
+    def turn(self) -> None:
+        """Answer at once, as the application was left for it; from any thread."""
+        self._loop.call_soon_threadsafe(self._turn)
 
     async def end(self) -> None:
         """Make no more appointments, and wait for an answer that is being sent."""
+        self._stop()
+        us = self._us
+        if us is not None and not us.done():
+            try:
+                # The server takes a call that ends before its response for a failed one.
+                await asyncio.wait({us})
+            except BaseException:  # cancelled meanwhile: nobody is left to be answered
+                us.cancel()
+                raise
+
+    def give_up(self) -> None:
+        """Make no more appointments, and send no answer that is not on its way."""
+        self._stop()
+        if self._us is not None:
+            self._us.cancel()
+
+    def _stop(self) -> None:
+        self._late = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        us, self._late = self._us, False
-        if us is not None and not us.done():
-            # The server takes a call that ends before its response for a failed one.
-            await asyncio.shield(us)
 
     def scope(self) -> anyio.CancelScope:
         """Return the scope to run work in that may be cancelled."""
@@ -108,25 +119,37 @@ class Race:
     def _take_turn(self) -> None:
         self._timer = None
         exchange = self._exchange
-        # Said before it is looked whether to hold, so that a thread that lets go sees it.
+        if exchange.turned is not None:
+            self._answer_for(exchange.turned, always=True)
+            return
+        # Said before it is looked for shields, so that a thread that leaves the last one sees it.
         self._late = True
-        if self._holds:
+        if exchange.shielded:
             return
         self._late = False
         if exchange.given is not None:
             if self._scope is not None and not exchange.is_over:
                 self._scope.cancel()
-        elif exchange.may_be_raced and self._us is None:
+        elif exchange.may_be_raced:
             if exchange.remaining() - exchange.course.cost_s > LEAST_AHEAD_S:
                 self.start()  # waits for the client were left out meanwhile
             else:
-                self._us = self._loop.create_task(self._answer())
+                self._answer_for(BY_THE_CLOCK)
 
-    async def _answer(self) -> None:
+    def _answer_for(self, reason: str, *, always: bool = False) -> None:
+        if self._us is None and self._exchange.given is None and not self._exchange.is_over:
+            self._us = self._loop.create_task(self._answer(reason, always=always))
+
+    async def _answer(self, reason: str, *, always: bool) -> None:
         exchange = self._exchange
         try:
-            await exchange.answer(BY_THE_CLOCK)
+            await exchange.answer(reason, always=always)
         except Exception as error:  # noqa: BLE001 - the application's own answer may still come
             exchange.engine.fault("race", error)
+        finally:
+            self._us = None
         if exchange.given is not None:
+            if exchange.turned is None:
+                self._turn()
+        elif exchange.turned is not None and not always:
             self._turn()

@@ -10,25 +10,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from random import random
 from typing import TYPE_CHECKING, Any, Final
 
-from budgetware._core.alternative import Gated
+from budgetware._core.alternative import Gated, turning
 from budgetware._core.course import ONCE_KNOWN, Course
 from budgetware._core.decide import Action, Decision
-from budgetware._core.interrupt import AnswerNow, turn_of
-from budgetware.answers.menu import refusal
-from budgetware.answers.rejection import LAST_RESORT
-from budgetware.asgi.behind import patient, report
+from budgetware._core.interrupt import turn_of
+from budgetware.asgi.answering import AnsweringExchange
+from budgetware.asgi.behind import dropped, patient, report
 from budgetware.asgi.exchange import Exchange, Message, Receive, Scope, TimedExchange
 from budgetware.asgi.keeping import Keeping
 from budgetware.asgi.race import Race
 from budgetware.runtime import SERVER_ERROR
 
 if TYPE_CHECKING:
+    from anyio import CancelScope
+
     from budgetware._core.lane import Lane
     from budgetware._core.steering import Steering
-    from budgetware.answers.answer import Answer
     from budgetware.answers.facts import RequestFacts
     from budgetware.answers.menu import Menu
     from budgetware.asgi.exchange import ASGIApp
@@ -39,17 +38,14 @@ _SMALLER: Final = frozenset({Action.ANSWER, Action.PROBE, Action.REJECT})
 MenuOf = Callable[["Steering"], "Menu"]
 
 
-class SteeredExchange(Exchange):
+class SteeredExchange(AnsweringExchange):
     """One request, and what its client may be sent in place of the full response.
 
     Attributes:
-        menu: What there is to answer with, ``None`` where nothing is decided.
         menu_of: Returns the menu of a tier that becomes known on the way.
-        asked: What it is about.
-        scope: Its scope.
-        given: What the client was sent, ``None`` as long as the application may answer.
-        begun: Whether the application has begun the response.
         keeping: Takes note of the application's response.
+        shields: One for each shield that is held, and each wait for an upload.
+        turned: Why the application was left for a smaller answer, ``None`` if it was not.
         race: The clock's side, ``None`` where there is no asyncio loop.
         is_over: Whether the application's call has ended.
         timed_answer: Whether the response tells where the time went.
@@ -57,25 +53,19 @@ class SteeredExchange(Exchange):
     """
 
     __slots__ = (
-        "asked",
-        "begun",
-        "given",
         "is_over",
         "keeping",
-        "menu",
         "menu_of",
         "race",
-        "scope",
+        "shields",
         "timed_answer",
+        "turned",
     )
 
-    menu: Menu | None
     menu_of: MenuOf
-    asked: RequestFacts
-    scope: Scope
-    given: Answer | None
-    begun: bool
     keeping: Keeping
+    shields: list[None]
+    turned: str | None
     race: Race | None
     is_over: bool
     timed_answer: bool
@@ -86,13 +76,18 @@ class SteeredExchange(Exchange):
         self.asked = asked
         self.menu_of = menu_of
         self.keeping = keeping
-        self.menu = self.given = self.race = None
+        self.shields = []
+        self.menu = self.given = self.race = self.turned = None
         self.begun = self.is_over = False
 
     def embark(self, steering: Steering) -> None:
         """Begin the course of a request that is decided on."""
         self.course = Course(steering, self.start)
-        self._take_menu(steering)
+        try:
+            self._take_menu(steering)
+        except Exception:
+            self._leave(full=False)
+            raise
 
     def replan(self, lane: Lane) -> None:
         """Go on under the promise of *lane*, and decide again while there is something to decide.
@@ -112,18 +107,31 @@ class SteeredExchange(Exchange):
             self.keeping.give_up()
             self.engine.fault("replan", error)
             return
-        if smaller is not None:
-            raise AnswerNow(self, smaller.reason)
+        if smaller is not None and not self.shielded:
+            raise turning(self, smaller.reason)
+
+    @property
+    def shielded(self) -> bool:
+        """Whether a shield is held."""
+        return bool(self.shields)
 
     def shield(self) -> None:
         """Let the clock neither answer nor cancel until ``unshield`` was called as often."""
-        if self.race is not None:
-            self.race.hold()
+        self.shields.append(None)
 
     def unshield(self) -> None:
         """End one ``shield``."""
-        if self.race is not None:
+        self.shields.pop()
+        if self.race is not None and not self.shields:
             self.race.let_go()
+
+    def turn(self, reason: str) -> None:
+        """Have the client answered for *reason*, however the application may come to its end."""
+        if self.turned is None and not self.begun and self.given is None:
+            self.turned = reason
+            self.keeping.give_up()
+            if self.race is not None:
+                self.race.turn()
 
     @property
     def may_be_raced(self) -> bool:
@@ -133,6 +141,7 @@ class SteeredExchange(Exchange):
             menu is not None
             and menu.answers
             and self.course.acts
+            and self.end is None
             and not (self.begun or self.is_over or self.given is not None or self.course.rationed)
         )
 
@@ -142,6 +151,12 @@ class SteeredExchange(Exchange):
         return self.lane.plan.cancel_safe and self.asked.method in _SAFE
 
     @property
+    def is_told_by_errors(self) -> bool:
+        """Whether the application expects an error from sending to a client that has left."""
+        version = str(self.scope.get("asgi", {}).get("spec_version", "2.0"))
+        return version not in {"2.0", "2.1", "2.2", "2.3"}
+
+    @property
     def is_behind(self) -> bool:
         """Whether the application is at work on a response that nobody waits for any more."""
         return self.given is not None and not self.keeping.whole
@@ -149,11 +164,11 @@ class SteeredExchange(Exchange):
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message of the application on, unless its client has had an answer."""
         self.keeping.note(self, message)
-        if self.given is None:
+        if self.given is None and self.turned is None:
             if message["type"] == "http.response.start":
                 self.begun = True
             return (TimedExchange if self.timed_answer else Exchange).send(self, message)
-        return _nothing()
+        return dropped(self)
 
     def gone(self) -> None:
         """Note that the client left; once it was answered by us that is no news."""
@@ -164,64 +179,45 @@ class SteeredExchange(Exchange):
         """Answer at once where that was decided, else run *app* against the clock."""
         if await self._is_done():
             return None
-        self._enter_race()
+        scope = self._enter_race()
         receive = patient(self, receive)
+        result = None
         try:
-            if self.race is None or not self.may_be_cancelled:
-                return await app(self.scope, receive, self.send)
-            with self.race.scope():
-                return await app(self.scope, receive, self.send)
+            if scope is None:
+                result = await app(self.scope, receive, self.send)
+            else:
+                with scope:
+                    result = await app(self.scope, receive, self.send)
         except BaseException as error:
-            turn = None if self.begun else turn_of(error, self)
-            if turn is not None:
-                if self.given is None:
-                    await self.answer(turn.reason, always=True)
-                return None
-            if self.given is None or not isinstance(error, Exception):
-                raise
-            report(self, error)
-            return None
-        finally:
             self.is_over = True
+            if await self._is_settled(error):
+                return None
+            raise
+        self.is_over = True
+        if self.race is not None:
+            await self.race.end()
+        if self.turned is not None:
+            await self.answer(self.turned, always=True)
+        return result
+
+    async def _is_settled(self, error: BaseException) -> bool:
+        """Tell whether *error*, which has left the application, goes no further."""
+        turn = turn_of(error, self)
+        if turn is not None and self.turned is None and not self.begun:
+            self.turned = turn.reason
+        if not (isinstance(error, Exception) or turn is not None):
             if self.race is not None:
-                await self.race.end()
-
-    async def answer(self, reason: str, *, always: bool = False) -> None:
-        """Send something smaller, if there is something and nobody has begun to answer.
-
-        Args:
-            reason: Why.
-            always: Whether to say no when there is nothing else.
-
-        """
-        answer = await self._chosen(reason)
-        if answer is None and always:
-            answer = self._refusal()
-        if answer is None or self.begun or self.given is not None:
-            return
-        self.given = answer
-        self.course.smaller = True
-        await self.send_smaller(answer, reason)
-
-    async def send_smaller(self, answer: Answer, reason: str) -> None:
-        """Send *answer*, for *reason*, in place of the full response; counted as it begins."""
-        engine, forward, headers = self.engine, self.forward, list(answer.headers)
-        body = b"" if self.scope["method"] == "HEAD" else answer.body
-        try:
-            record = engine.answered(self, answer.kind, reason)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the answer
-            engine.fault("answered", error)
-            record = None
-        try:
-            await forward(
-                {"type": "http.response.start", "status": answer.status, "headers": headers}
-            )
-            await forward({"type": "http.response.body", "body": body})
-        finally:
-            try:
-                engine.announce(self, record)
-            except Exception as error:  # noqa: BLE001 - likewise
-                engine.fault("announce", error)
+                self.race.give_up()
+            return False
+        if self.race is not None:
+            await self.race.end()
+        if self.turned is not None and self.given is None:
+            await self.answer(self.turned, always=True)
+        if self.given is None:
+            return False
+        if turn is None and self.turned is None and isinstance(error, Exception):
+            report(self, error)
+        return True
 
     def finish(self) -> None:
         """Finish the account, and teach the forecast what the whole way was like."""
@@ -253,7 +249,7 @@ class SteeredExchange(Exchange):
         course.answers = menu.answers
         course.cost_s = menu.cost_s
         # In shadow, too: what it says is what would have been done.
-        course.raced = menu.answers and _running_loop() is not None
+        course.raced = menu.answers and (self.race is not None or _running_loop() is not None)
         self.menu = menu
 
     def _replanned(self, lane: Lane) -> Decision | None:
@@ -308,35 +304,23 @@ class SteeredExchange(Exchange):
         given = self.given
         if given is None or decision.action is Action.PROBE:
             return False
-        refreshes = given.stale and self.asked.method in _SAFE
+        refreshes = given.stale and self.asked.method == "GET"
         return not (refreshes and self.keeping.may_refresh(self, menu))
 
-    async def _chosen(self, reason: str) -> Answer | None:
-        menu, clock = self.menu, self.clock
-        if menu is None:
-            return None
-        try:
-            return await menu.choose(self.asked, self.scope, self.remaining(), clock(), reason)
-        except Exception as error:  # noqa: BLE001 - the application may still answer
-            self.engine.fault("answer", error)
-            return None
-
-    def _refusal(self) -> Answer:
-        try:
-            return refusal(self.remaining(), random)
-        except Exception as error:  # noqa: BLE001 - something has to be said
-            self.engine.fault("answer", error)
-            return LAST_RESORT
-
-    def _enter_race(self) -> None:
+    def _enter_race(self) -> CancelScope | None:
+        """Set the clock going; return what to run the application in if it may be cancelled."""
         loop = _running_loop()
-        if loop is not None:
-            race = Race(self, loop)
-            try:
-                race.start()
-            except Exception as error:  # noqa: BLE001 - nobody is answered by the clock, that is all
-                self.engine.fault("race", error)
-            self.race = race
+        if loop is None:
+            return None
+        race = Race(self, loop)
+        try:
+            race.start()
+            scope = race.scope() if self.may_be_raced and self.may_be_cancelled else None
+        except Exception as error:  # noqa: BLE001 - nobody is answered by the clock, that is all
+            self.engine.fault("race", error)
+            scope = None
+        self.race = race
+        return scope
 
     def _wait(self, *, byte: bool = False) -> float:
         self.shield()  # a client that is slow to send is not answered by the clock meanwhile
@@ -358,7 +342,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:  # trio: decisions at the beginning and at the stages are all there is
         return None
-
-
-async def _nothing() -> None:
-    """Take the place of sending a message to a client that was answered."""

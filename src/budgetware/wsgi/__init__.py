@@ -21,7 +21,7 @@ from budgetware._core.current import current_budget
 from budgetware._core.policy import Mode, Policy
 from budgetware.errors import PolicyError, Problem
 from budgetware.names import TIER_KEY
-from budgetware.runtime import WITH_BODY, Runtime, check_callables
+from budgetware.runtime import WITH_BODY, Runtime, check_callables, check_fallbacks
 from budgetware.wsgi.bodies import watched
 from budgetware.wsgi.exchange import Exchange, StartResponse, TimedExchange, leave
 from budgetware.wsgi.uploads import TimedInput
@@ -77,7 +77,7 @@ class BudgetMiddleware:
         app: WSGIApp,
         *,
         tier: Callable[[Environ], str | None] | None = None,
-        identity: Callable[[Environ], str | None] | None = None,
+        identity: Callable[[Environ], object] | None = None,
         fallbacks: Mapping[str, Callable[[Any], Any]] | None = None,
         store: Store | None = None,
         rates: SharedRates | None = None,
@@ -92,6 +92,7 @@ class BudgetMiddleware:
         self._kind = TimedExchange if server_timing is True else Exchange
         self._tells_timing = server_timing if callable(server_timing) else None
         self._runtime = Runtime.start(**options)
+        check_fallbacks(fallbacks or {}, self._runtime.engine.policy)
         self._engine = self._runtime.engine
         _refuse_cancelling(self._engine.policy)
         self._answering = (identity, dict(fallbacks or {}), store, rates)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from budgetware._core.current import current_budget
 from budgetware.answers.cache import ResponseCache
 from budgetware.answers.menu import SHARED_S, ThreadMenu
-from budgetware.runtime import WITH_BODY
+from budgetware.runtime import WITH_BODY, identity_of
 from budgetware.wsgi.asked import facts_of
 from budgetware.wsgi.bodies import watched
 from budgetware.wsgi.exchange import Exchange, StartResponse, TimedExchange, leave
@@ -32,7 +32,7 @@ _set = current_budget.set
 App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
 Answering = tuple[
-    Callable[[dict[str, Any]], str | None] | None,
+    Callable[[dict[str, Any]], object] | None,
     Mapping[str, Callable[[Any], Any]],
     "Store | None",
     "SharedRates | None",
@@ -80,7 +80,9 @@ class Helm:
             exchange.engine = engine
             exchange.forward = start_response
             exchange.timed_answer = self._kind_in(environ) is TimedExchange
-            asked = facts_of(environ, lane.plan, self._identity_of(environ))
+            asked = facts_of(
+                environ, lane.plan, identity_of(self._identity, environ, self._engine.fault)
+            )
             exchange.prepare(environ, asked, self._menu, Keeping(self._cache))
             method = environ["REQUEST_METHOD"]
             if method != "GET" and method in WITH_BODY:
@@ -139,13 +141,3 @@ class Helm:
             found = ThreadMenu(plan, self._cache, fallback, random, fault, self._shared_s)
             steering.menu = found
         return found
-
-    def _identity_of(self, environ: dict[str, Any]) -> str | None:
-        if self._identity is None:
-            return None
-        try:
-            identity = self._identity(environ)
-        except Exception as error:  # noqa: BLE001 - the application's function, our call
-            self._engine.fault("identity", error)
-            return None
-        return identity if isinstance(identity, str) else None

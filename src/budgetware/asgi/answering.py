@@ -1,0 +1,97 @@
+"""How does a smaller answer leave, and who answers first? One client, one response."""
+
+from __future__ import annotations
+
+from random import random
+from typing import TYPE_CHECKING
+
+from budgetware.answers.menu import refusal
+from budgetware.answers.rejection import LAST_RESORT
+from budgetware.asgi.exchange import Exchange, Scope
+
+if TYPE_CHECKING:
+    from budgetware.answers.answer import Answer
+    from budgetware.answers.facts import RequestFacts
+    from budgetware.answers.menu import Menu
+
+
+class AnsweringExchange(Exchange):
+    """One request whose client may be sent something smaller, once, if nothing else was begun.
+
+    Attributes:
+        menu: What there is to answer with, ``None`` where nothing is decided.
+        asked: What it is about.
+        scope: Its scope.
+        given: What the client was sent, ``None`` as long as the application may answer.
+        given_at: When, on the clock.
+        begun: Whether the application has begun the response.
+
+    """
+
+    __slots__ = ("asked", "begun", "given", "given_at", "menu", "scope")
+
+    menu: Menu | None
+    asked: RequestFacts
+    scope: Scope
+    given: Answer | None
+    given_at: float
+    begun: bool
+
+    async def answer(self, reason: str, *, always: bool = False) -> None:
+        """Send something smaller, if there is something and nobody has begun to answer.
+
+        Args:
+            reason: Why.
+            always: Whether to say no when there is nothing else.
+
+        """
+        lane = self.lane
+        answer = await self._chosen(reason)
+        if not always and self.lane is not lane:
+            return  # it was another promise, and another tier's answer
+        if answer is None and always:
+            answer = self._refusal()
+        if answer is None or self.begun or self.given is not None or self.end is not None:
+            return
+        self.given = answer
+        clock = self.clock
+        self.given_at = clock()
+        self.course.smaller = True
+        await self.send_smaller(answer, reason)
+
+    async def send_smaller(self, answer: Answer, reason: str) -> None:
+        """Send *answer*, for *reason*, in place of the full response; counted as it begins."""
+        engine, forward, headers = self.engine, self.forward, list(answer.headers)
+        body = b"" if self.scope["method"] == "HEAD" else answer.body
+        try:
+            record = engine.answered(self, answer.kind, reason)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the answer
+            engine.fault("answered", error)
+            record = None
+        try:
+            await forward(
+                {"type": "http.response.start", "status": answer.status, "headers": headers}
+            )
+            await forward({"type": "http.response.body", "body": body})
+        finally:
+            try:
+                engine.announce(self, record)
+            except Exception as error:  # noqa: BLE001 - likewise
+                engine.fault("announce", error)
+
+    async def _chosen(self, reason: str) -> Answer | None:
+        menu, clock = self.menu, self.clock
+        if menu is None:
+            return None
+        try:
+            return await menu.choose(self.asked, self.scope, self.remaining(), clock(), reason)
+        except Exception as error:  # noqa: BLE001 - the application may still answer
+            self.engine.fault("answer", error)
+            return None
+
+    def _refusal(self) -> Answer:
+        try:
+            return refusal(self.remaining(), random)
+        except Exception as error:  # noqa: BLE001 - something has to be said
+            self.engine.fault("answer", error)
+            return LAST_RESORT
