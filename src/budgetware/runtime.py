@@ -127,7 +127,6 @@ class Runtime:
     _witnesses: ClassVar[tuple[Observing, ...]] = ()
 
     def __init__(self, policy: Policy, options: Options, *, leads: bool = False) -> None:
-        policy = held_back(policy, os.environ)
         self.telemetry = telemetry = Telemetry(
             meter_provider=options.get("meter_provider"),
             tracer_provider=options.get("tracer_provider"),
@@ -195,7 +194,7 @@ class Runtime:
             from budgetware.policyfile import load  # noqa: PLC0415 - a policy may come from code
 
             policy = load(policy, environment=options.get("environment"))
-        return cls(policy, options, leads=True)
+        return cls(held_back(policy, os.environ), options, leads=True)
 
     @classmethod
     @contextmanager

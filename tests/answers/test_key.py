@@ -15,6 +15,7 @@ from budgetware.answers.facts import RequestFacts
 from budgetware.answers.key import (
     KEY_BYTES,
     MOST_VARIED,
+    is_credential,
     key_of,
     may_be_shared,
     selecting,
@@ -125,3 +126,30 @@ def test_order_of_names_makes_no_difference() -> None:
     found = {selecting(request, names) for names in itertools.permutations([b"a", b"b", b"c"])}
 
     assert found == {((b"a", b"1"), (b"b", b"2,3"))}
+
+
+@pytest.mark.parametrize(
+    ("name", "says_who"),
+    [
+        (b"X-API-Key", True),
+        (b"apikey", True),
+        (b"X-Auth-Token", True),
+        (b"X-Amz-Security-Token", True),
+        (b"X-Forwarded-User", True),
+        (b"X-Session-Id", True),
+        (b"Cf-Access-Jwt-Assertion", True),
+        (b"X-Tenant", True),
+        (b"Cookie", True),
+        (b"User-Agent", False),
+        (b"Accept-Language", False),
+        (b"X-Request-Id", False),
+        (b"Idempotency-Key", False),
+        (b"Sec-WebSocket-Key", False),
+        (b"X-Forwarded-For", False),
+        (b"Traceparent", False),
+        (b"If-None-Match", False),
+    ],
+)
+def test_a_field_that_may_say_who_sends_it_is_told_by_its_name(name: bytes, says_who: bool) -> None:  # noqa: FBT001 - a case
+    """There is no standard for keys, and the quick starts use one."""
+    assert is_credential(name) is says_who

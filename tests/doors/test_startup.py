@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -15,6 +16,7 @@ from opentelemetry.trace import use_span
 from tests.servers import free_port
 
 from budgetware import BudgetMiddleware, Policy, PolicyError, budget
+from budgetware._core.policy import Match, Mode, Route
 from budgetware.asgi import Message, Receive, Scope, Send
 from budgetware.wsgi import BudgetMiddleware as WsgiMiddleware
 
@@ -113,3 +115,55 @@ async def test_a_span_that_ends_with_the_last_byte_has_the_account() -> None:
     assert (spans["GET /"].attributes or {})["budgetware.route"] == "_unmatched"
     assert spans["db"].parent is not None
     assert spans["db"].parent.span_id == span.get_span_context().span_id
+
+
+@pytest.mark.parametrize("door", [BudgetMiddleware, WsgiMiddleware])
+@pytest.mark.parametrize(
+    ("fallbacks", "message"),
+    [
+        ({"signals": "cheap"}, "must be a function"),
+        ({"signal": print}, "did you mean 'signals'"),
+    ],
+)
+def test_fallbacks_that_would_never_be_called_are_refused(
+    door: Any, fallbacks: dict[str, Any], message: str
+) -> None:
+    """Neither a name that is no route nor what is no function waits for the first overload."""
+    policy = Policy(routes={"signals": Route(name="signals", match=(Match("GET", "/"),))})
+
+    with pytest.raises(TypeError, match=message):
+        door(app, policy=policy, fallbacks=fallbacks)
+
+
+@pytest.mark.parametrize("word", ["Observe", " OBSERVE ", "observe"])
+def test_the_kill_switch_is_found_however_it_is_spelt(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is thrown in a hurry."""
+    monkeypatch.setenv("BUDGETWARE_MODE", word)
+
+    door = BudgetMiddleware(app, policy=Policy(mode=Mode.ENFORCE))
+
+    assert door._engine.policy.most is Mode.OBSERVE
+
+
+def test_a_kill_switch_that_says_nothing_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the words of a server that is already running, where there is one."""
+    monkeypatch.setenv("BUDGETWARE_MODE", "off")
+    with pytest.raises(ValueError, match="observe, shadow, enforce"):
+        BudgetMiddleware(app, policy=Policy())
+    told: list[Message] = []
+
+    async def start() -> None:
+        async def receive() -> Message:
+            return {"type": "lifespan.startup"}
+
+        async def send(message: Message) -> None:
+            told.append(message)
+
+        await BudgetMiddleware(app, policy=Policy())({"type": "lifespan"}, receive, send)
+
+    anyio.run(start)
+
+    assert told[0]["type"] == "lifespan.startup.failed"
+    assert "BUDGETWARE_MODE" in told[0]["message"]
