@@ -8,7 +8,6 @@ has within the budget, measured from the moment a request should have been sent.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import subprocess
@@ -47,13 +46,14 @@ class Client:
     async def ask(self, path: str, due_s: float) -> None:
         """Ask for *path* now, which was due at *due_s*."""
         body = None
-        while (
-            self._idle and body is None
-        ):  # a server may have closed a connection it had no use for
-            body = await self._answer(path, *self._idle.pop())
-        if body is None:
-            with contextlib.suppress(OSError):
+        try:
+            # A server may have closed a connection it had no use for.
+            while self._idle and body is None:
+                body = await self._answer(path, *self._idle.pop())
+            if body is None:
                 body = await self._answer(path, *await asyncio.open_connection(HOST, self._port))
+        except OSError:  # a time-out is one, and would be no better on another connection
+            body = None
         if body is None:
             self.failed[path] += 1
         else:
@@ -62,13 +62,17 @@ class Client:
     async def _answer(
         self, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bytes | None:
+        """Return the answer's body, ``None`` from a connection that was closed."""
         try:
             writer.write(b"GET " + path.encode() + b" HTTP/1.1\r\nhost: x\r\n\r\n")
             async with asyncio.timeout(LONGEST_S):
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
                 body = await reader.readexactly(length)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        except TimeoutError:
+            writer.close()
+            raise
+        except (OSError, asyncio.IncompleteReadError):
             writer.close()
             return None
         self._idle.append((reader, writer))

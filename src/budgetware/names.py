@@ -14,6 +14,9 @@ SCOPE: Final = "budgetware"
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 """The version of OpenTelemetry's conventions these names were chosen under."""
 
+OTHER: Final = "_OTHER"
+"""The name under which whatever exceeds a cap is counted."""
+
 # Metrics.
 REQUEST_DURATION: Final = "budgetware.request.duration"
 REQUESTS: Final = "budgetware.requests"

@@ -15,7 +15,8 @@ from tests.core.programs import POLICY, TICK, Play, balance, by_key, current, st
 from budgetware._core import budget as budget_module
 from budgetware._core.budget import MOST_NAMES, MOST_STAGES, Settled
 from budgetware._core.current import handle
-from budgetware._core.policy import OTHER, StagePlan
+from budgetware._core.policy import StagePlan
+from budgetware.names import OTHER
 
 
 def test_dynamic_names_end_up_in_other() -> None:

@@ -15,17 +15,9 @@ from budgetware._core.budget import Budget
 from budgetware._core.current import handle
 from budgetware._core.desk import MOST_JOBS
 from budgetware._core.engine import ABSORB_AT, Engine
-from budgetware._core.policy import (
-    OTHER,
-    UNMATCHED,
-    Amount,
-    Match,
-    Policy,
-    Route,
-    StagePolicy,
-    TierPolicy,
-)
+from budgetware._core.policy import UNMATCHED, Amount, Match, Policy, Route, StagePolicy, TierPolicy
 from budgetware._core.record import Level, Outcome, RequestRecord
+from budgetware.names import OTHER
 from budgetware.testing import FakeClock
 
 POLICY = Policy(

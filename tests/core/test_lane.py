@@ -25,7 +25,6 @@ from budgetware._core.budget import Budget
 from budgetware._core.current import handle
 from budgetware._core.lane import LONGEST_NAME, MOST_PENDING, Lane
 from budgetware._core.policy import (
-    OTHER,
     Amount,
     Ladder,
     Match,
@@ -37,6 +36,7 @@ from budgetware._core.policy import (
 )
 from budgetware._core.record import Level, RequestRecord
 from budgetware._core.tally import UNDECLARED_NAMES, Tally
+from budgetware.names import OTHER
 
 limits = st.none() | st.integers(1, 12).map(lambda ticks: Amount(ticks * TICK))
 

@@ -9,8 +9,9 @@ from tests.core.programs import TICK, Play, current
 
 from budgetware._core.current import handle
 from budgetware._core.lane import LONGEST_NAME
-from budgetware._core.policy import OTHER, Amount, Match, Policy, Route, StagePolicy
+from budgetware._core.policy import Amount, Match, Policy, Route, StagePolicy
 from budgetware._core.record import Level
+from budgetware.names import OTHER
 
 POLICY = Policy(
     routes={

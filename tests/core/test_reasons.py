@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from budgetware._core.decide import Reason
-from budgetware._core.policy import OTHER
 from budgetware._core.reasons import (
     BY_THE_CLOCK,
     LONGEST_REASON,
@@ -19,6 +18,7 @@ from budgetware._core.reasons import (
     reason_label,
 )
 from budgetware.answers.rejection import Rejection
+from budgetware.names import OTHER
 
 
 @pytest.mark.parametrize("word", ["cheap", "v1.2_b-c", "Slow", "x" * LONGEST_REASON])

@@ -15,7 +15,6 @@ from budgetware._core import tally as tally_module
 from budgetware._core.decide import Action, Decision, Reason
 from budgetware._core.distribution import Distribution
 from budgetware._core.policy import (
-    OTHER,
     Amount,
     Ladder,
     Mode,
@@ -37,6 +36,7 @@ from budgetware._core.tally import (
     Tally,
     bounds_of,
 )
+from budgetware.names import OTHER
 
 # Quarters: sums of them are exact, and many are exactly at a bound.
 seconds = st.integers(0, 60).map(lambda quarters: quarters / 4)

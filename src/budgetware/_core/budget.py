@@ -15,12 +15,13 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from budgetware._core.lane import Lane, label, labels
-from budgetware._core.policy import OTHER, StagePlan
 from budgetware._core.record import Interval, Key, Share, settle
 from budgetware._core.stage import Clock, Stage
+from budgetware.names import OTHER
 
 if TYPE_CHECKING:
     from budgetware._core.course import Course
+    from budgetware._core.policy import StagePlan
 
 MOST_STAGES: Final = 256
 """Openings one request keeps one by one; older ones are then settled into totals."""

@@ -15,7 +15,6 @@ from math import inf
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar, cast
 
-from budgetware._core.alternative import OrElse, degrade, fits
 from budgetware._core.budget import Budget
 from budgetware._core.decorate import F, decorated
 from budgetware._core.stage import StageContext
@@ -122,6 +121,8 @@ def stage(
 
     """
     if fallback is not None:
+        from budgetware._core.alternative import OrElse  # noqa: PLC0415 - most stages have none
+
         return OrElse(stage, _current, name, operation, fallback)
     owner = _current()
     if owner is None:
@@ -199,6 +200,8 @@ class CurrentBudget:
         The decision a stage with a ``fallback`` takes. Always yes where the mode is not
         ``enforce``: what another mode would have said is only counted.
         """
+        from budgetware._core.alternative import fits  # noqa: PLC0415 - most services only observe
+
         return fits(_current(), name)
 
     def degrade(self, reason: str) -> None:
@@ -211,6 +214,8 @@ class CurrentBudget:
             reason: Why, as one word for metrics and logs.
 
         """
+        from budgetware._core.alternative import degrade  # noqa: PLC0415 - likewise
+
         degrade(_current(), reason)
 
     def shield(self) -> Shield:

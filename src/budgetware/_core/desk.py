@@ -7,10 +7,11 @@ from typing import Final
 
 from budgetware._core.entrance import is_asked, rules_of
 from budgetware._core.lane import Lane, RetiredLanes
-from budgetware._core.policy import OTHER, Plan, Policy, Route
+from budgetware._core.policy import Plan, Policy, Route
 from budgetware._core.routes import RouteTable
 from budgetware._core.steering import Steering
 from budgetware._core.tally import Tally
+from budgetware.names import OTHER
 
 MOST_JOBS: Final = 64
 """Job names the policy does not list that are told apart."""

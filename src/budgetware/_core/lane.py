@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
-from budgetware._core.policy import OTHER, Plan
-from budgetware._core.policy import Clock as JudgedBy
 from budgetware._core.record import Key, Level, Outcome, RequestRecord
 from budgetware._core.stage import Stage
-from budgetware._core.tally import StageSeries, Tally
+from budgetware.names import OTHER
 
 if TYPE_CHECKING:
+    from budgetware._core.policy import Plan
     from budgetware._core.steering import Steering
+    from budgetware._core.tally import StageSeries, Tally
 
 LONGEST_NAME = 128
 """Characters of the name of a stage or operation; longer ones are counted as ``_OTHER``."""
@@ -99,7 +99,7 @@ class Lane:
         self.limit_s = plan.limit_s
         self.gates = any(stage.answers for stage in plan.stages.values())
         self.warning_s = plan.limit_s * plan.ladder.warning
-        self.judges_last_byte = plan.clock is JudgedBy.LAST_BYTE
+        self.judges_last_byte = plan.clock.value == "last_byte"
         self.series = tally.request(plan.route, plan.tier)
         self.steering: Steering | None = None
         in_force = not isinstance(lanes, RetiredLanes)

@@ -16,9 +16,6 @@ from typing import Any
 UNMATCHED = "_unmatched"
 """The route of last resort: requests that match nothing in the policy."""
 
-OTHER = "_OTHER"
-"""The name under which whatever exceeds a cap is counted."""
-
 
 class Mode(StrEnum):
     """How far budgetware may go: measure, decide without acting, or act."""

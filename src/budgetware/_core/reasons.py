@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from budgetware._core.decide import Reason
-from budgetware._core.policy import OTHER
+from budgetware.names import OTHER
 
 LONGEST_REASON: Final = 64
 """Characters of a reason; a longer one is no word."""

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 from operator import attrgetter
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from budgetware._core.policy import Ladder
+if TYPE_CHECKING:
+    from budgetware._core.policy import Ladder
 
 
 class Level(StrEnum):

@@ -18,9 +18,10 @@ from typing import TypeVar
 
 from budgetware._core.decide import Action, Decision, Reason
 from budgetware._core.distribution import Distribution
-from budgetware._core.policy import OTHER, Ladder, Mode, Plan, Policy
+from budgetware._core.policy import Ladder, Mode, Plan, Policy
 from budgetware._core.quota import DegradedQuota
 from budgetware._core.record import Level, Outcome, rungs_s
+from budgetware.names import OTHER
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from budgetware import names
-from budgetware._core.policy import OTHER
 from budgetware._core.record import Outcome
+from budgetware.names import OTHER
 from budgetware.telemetry.plain import plain
 from budgetware.telemetry.spread import Spread
 
