@@ -28,6 +28,9 @@ _NO_TOKEN: Final = re.compile(r"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 # By the names of stages that were opened once each, which is what most requests have.
 _templates: dict[tuple[str, ...], bytes] = {}
 
+# Milliseconds by their tenths: to look one up is a third of the price of writing it.
+_WRITTEN: Final = {tenths: b"%.1f" % (tenths / 10) for tenths in range(1000)}
+
 
 def render(budget: Budget) -> bytes:
     """Return the header's value: the time since the start, then each stage that has been left.
@@ -38,13 +41,14 @@ def render(budget: Budget) -> bytes:
     if not budget.odd:
         try:
             clock = budget.clock
-            names, took_ms = [], [1000 * (clock() - budget.start)]
+            written = _WRITTEN
+            names, took_ms = [], [written[int(10_000 * (clock() - budget.start) + 0.5)]]
             for stage in budget:
                 names.append(stage.name)
-                took_ms.append(1000 * (stage.end - stage.start))  # type: ignore[operator]
+                took_ms.append(written[int(10_000 * (stage.end - stage.start) + 0.5)])  # type: ignore[operator]
             return _templates[tuple(names)] % tuple(took_ms)
-        # A new combination, a stage that is still open, an odd one, a name that is no name.
-        except (KeyError, AttributeError, TypeError):
+        # A new combination, 100 ms and more, a stage that is still open, an odd one, no name.
+        except (KeyError, AttributeError, TypeError, ValueError, OverflowError):
             pass
     return _summed(budget)
 
@@ -70,18 +74,18 @@ def _summed(budget: Budget) -> bytes:
         if len(_templates) >= MOST_TEMPLATES:
             _templates.clear()
         _templates[names] = template
-    values = [1000 * took for took in spent.values()]
-    return template % (1000 * budget.elapsed(), *values[:count])
+    values = [b"%.1f" % (1000 * took) for took in (budget.elapsed(), *spent.values())]
+    return template % tuple(values[: count + 1])
 
 
 def _template(names: tuple[str, ...]) -> tuple[bytes, int]:
     """Return the format of a header with *names*, and how many of them it has room for."""
-    entries = ["total;dur=%.1f"]
+    entries = ["total;dur=%b"]
     length = _ENTRY + len("total")
     for name in names:
         token = _NO_TOKEN.sub("_", str(name)[:LONGEST_NAME]) or "_"
         length += _ENTRY + len(token)
         if length > LONGEST_VALUE:
             break
-        entries.append(token.replace("%", "%%") + ";dur=%.1f")
+        entries.append(token.replace("%", "%%") + ";dur=%b")
     return ", ".join(entries).encode("ascii"), len(entries) - 1
