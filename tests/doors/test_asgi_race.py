@@ -367,3 +367,28 @@ def test_whatever_ends_a_request_ends_it_once(
     play.time.run(ask())
     assert sum(play.outcomes.values()) == 1
     play.check()
+
+
+def test_large_requests_are_told_from_small_ones() -> None:
+    """What takes long only for its size does not make everything look slow."""
+
+    async def endpoint(request: Request) -> Response:
+        size = int(request.headers["content-length"])
+        await asyncio.sleep(0.3 if size > 100_000 else 0.01)
+        return PlainTextResponse("full")
+
+    play = Play(endpoint)
+
+    def ask(size: int) -> str | None:
+        headers = [(b"content-length", b"%d" % size)]
+        play.time.now += 1.0  # now and then a probe is due
+        return play.ask("PUT", headers=headers).kind
+
+    for _ in range(150):
+        ask(1_000_000)
+        ask(1_000)
+    kinds = [(ask(1_000_000), ask(1_000)) for _ in range(10)]
+
+    assert [small for _, small in kinds] == [None] * 10
+    assert {large for large, _ in kinds} == {"static"}
+    play.check()

@@ -39,6 +39,7 @@ class Course:
         answers: Whether there is a smaller answer to send.
         cost_s: Seconds that takes.
         raced: Whether the clock may still answer at any moment.
+        size: Bytes of the request's body, ``None`` if nobody knows.
 
     """
 
@@ -54,6 +55,7 @@ class Course:
         "load",
         "permit",
         "raced",
+        "size",
         "skipped",
         "smaller",
     )
@@ -73,6 +75,7 @@ class Course:
         self.answers = False
         self.cost_s = 0.0
         self.raced = False
+        self.size: float | None = None
 
     @property
     def acts(self) -> bool:
@@ -136,7 +139,7 @@ class Course:
             nth = counts[point] = counts[point] + 1
         if remaining_s > cost_s:
             # Nearly always that is all: the facts are not even gathered.
-            fits = forecast.fits(point, remaining_s, load, None, nth)
+            fits = forecast.fits(point, remaining_s, load, self.size, nth)
             if point is None:
                 self.foreseen = fits
             if fits >= steering.least_fits:
@@ -164,7 +167,8 @@ class Course:
     ) -> Decision:
         """Return what to do at *point*, all facts considered, and tell of it."""
         steering, remaining_s = self._steering, facts.remaining_s
-        outlook = forecast.outlook(point, remaining_s, facts.answer_cost_s, load, now_s, None, nth)
+        cost_s, size = facts.answer_cost_s, self.size
+        outlook = forecast.outlook(point, remaining_s, cost_s, load, now_s, size, nth)
         facts = facts._replace(
             fits=outlook.fits,
             seen=outlook.seen,
@@ -180,7 +184,7 @@ class Course:
         )
         if facts.fallback_s is not None:
             left_s = remaining_s - facts.fallback_s
-            facts = facts._replace(sequel_fits=forecast.sequel_fits(point, left_s, load, None, nth))
+            facts = facts._replace(sequel_fits=forecast.sequel_fits(point, left_s, load, size, nth))
         decision = decide(facts)
         if facts.probe_due and decision.reason is Reason.PROBE_DUE:
             behind = decision.action is Action.PROBE
@@ -225,7 +229,7 @@ class Course:
             (point, at_s, load, None if stage is None else _open_s(stage))
             for point, at_s, load, stage in self._passings
         ]
-        steering, path = self._steering, Path(passings, duration_s, now_s)
+        steering, path = self._steering, Path(passings, duration_s, now_s, self.size)
         in_time = duration_s <= steering.plan.limit_s
         degraded = self.smaller or self.skipped is not None
         full = full and self.skipped is None

@@ -13,6 +13,8 @@ from typing import Final
 Header = tuple[bytes, bytes]
 Headers = tuple[Header, ...]
 
+_MOST_DIGITS: Final = 15
+
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
 _FORBIDDEN_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOP_BY_HOP: Final = frozenset(
@@ -73,6 +75,14 @@ class ResponseFacts:
 def values_of(headers: Iterable[Header], name: bytes) -> list[bytes]:
     """Return the values of all lines of *name*, which is given in lower case."""
     return [value for found, value in headers if found.lower() == name]
+
+
+def size_of(request: RequestFacts) -> float | None:
+    """Return the bytes of *request*'s body, as it states them; ``None`` if it does not say."""
+    for value in values_of(request.headers, b"content-length"):
+        if value.isdigit() and len(value) <= _MOST_DIGITS:
+            return float(value)
+    return None
 
 
 def members_of(headers: Iterable[Header], name: bytes) -> Iterator[bytes]:

@@ -16,12 +16,13 @@ from budgetware._core.alternative import Gated, turning
 from budgetware._core.course import ONCE_KNOWN, Course
 from budgetware._core.decide import Action, Decision
 from budgetware._core.interrupt import turn_of
+from budgetware.answers.facts import size_of
 from budgetware.asgi.answering import AnsweringExchange
 from budgetware.asgi.behind import dropped, patient, report
 from budgetware.asgi.exchange import Exchange, Message, Receive, Scope, TimedExchange
 from budgetware.asgi.keeping import Keeping
 from budgetware.asgi.race import Race
-from budgetware.runtime import SERVER_ERROR
+from budgetware.runtime import SERVER_ERROR, WITH_BODY
 
 if TYPE_CHECKING:
     from anyio import CancelScope
@@ -248,6 +249,8 @@ class SteeredExchange(AnsweringExchange):
         course, menu = self.course, self.menu_of(steering)
         course.answers = menu.answers
         course.cost_s = menu.cost_s
+        if self.asked.method in WITH_BODY:
+            course.size = size_of(self.asked)
         # In shadow, too: what it says is what would have been done.
         course.raced = menu.answers and (self.race is not None or _running_loop() is not None)
         self.menu = menu

@@ -18,10 +18,11 @@ from budgetware._core.course import ONCE_KNOWN, Course
 from budgetware._core.current import current_budget
 from budgetware._core.decide import Action, Decision
 from budgetware._core.interrupt import AnswerNow, turn_of
+from budgetware.answers.facts import size_of
 from budgetware.answers.menu import refusal
 from budgetware.answers.rejection import LAST_RESORT
 from budgetware.errors import BudgetwareError
-from budgetware.runtime import SERVER_ERROR
+from budgetware.runtime import SERVER_ERROR, WITH_BODY
 from budgetware.wsgi.exchange import Exchange, TimedExchange, leave
 from budgetware.wsgi.smaller import Smaller, start_of
 
@@ -306,6 +307,8 @@ class SteeredExchange(Exchange):
         course, menu = self.course, self.menu_of(steering)
         course.answers = menu.answers
         course.cost_s = menu.cost_s
+        if self.asked.method in WITH_BODY:
+            course.size = size_of(self.asked)
         self.menu = menu
 
     def _replanned(self, lane: Lane) -> Decision | None:
