@@ -25,10 +25,12 @@ class AnsweringExchange(Exchange):
         given: What the client was sent, ``None`` as long as the application may answer.
         given_at: When, on the clock.
         begun: Whether the application has begun the response.
+        turned: Why the application was left for a smaller answer, ``None`` if it was not.
+        is_over: Whether the application's call has ended.
 
     """
 
-    __slots__ = ("asked", "begun", "given", "given_at", "menu", "scope")
+    __slots__ = ("asked", "begun", "given", "given_at", "is_over", "menu", "scope", "turned")
 
     menu: Menu | None
     asked: RequestFacts
@@ -36,6 +38,34 @@ class AnsweringExchange(Exchange):
     given: Answer | None
     given_at: float
     begun: bool
+    turned: str | None
+    is_over: bool
+
+    @property
+    def may_be_raced(self) -> bool:
+        """Whether the clock may still answer."""
+        menu = self.menu
+        return (
+            menu is not None
+            and menu.answers
+            and self.course.acts
+            and self.end is None
+            and not (self.begun or self.is_over or self.given is not None or self.course.rationed)
+        )
+
+    @property
+    def is_told_by_errors(self) -> bool:
+        """Whether the application expects an error from sending to a client that has left."""
+        version = str(self.scope.get("asgi", {}).get("spec_version", "2.0"))
+        return version not in {"2.0", "2.1", "2.2", "2.3"}
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the application is at work on a response that nobody waits for any more."""
+        return self.given is not None
+
+    def cut_short(self) -> None:
+        """Note that the application was told that its client has left."""
 
     async def answer(self, reason: str, *, always: bool = False) -> None:
         """Send something smaller, if there is something and nobody has begun to answer.

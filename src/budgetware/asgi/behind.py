@@ -13,8 +13,8 @@ import anyio
 import anyio.lowlevel
 
 if TYPE_CHECKING:
+    from budgetware.asgi.answering import AnsweringExchange
     from budgetware.asgi.exchange import Message, Receive
-    from budgetware.asgi.steered import SteeredExchange
 
 HOLD_S: Final = 10.0
 """Seconds for which the server's good-bye is kept from an application that asks for it."""
@@ -22,7 +22,7 @@ HOLD_S: Final = 10.0
 _log = logging.getLogger("budgetware")
 
 
-def patient(exchange: SteeredExchange, receive: Receive) -> Receive:
+def patient(exchange: AnsweringExchange, receive: Receive) -> Receive:
     """Return *receive* without the server's good-bye to a client that was answered by us.
 
     It is held back for ``HOLD_S``, so that work that ends with it is not cut short and nothing
@@ -40,13 +40,13 @@ def patient(exchange: SteeredExchange, receive: Receive) -> Receive:
         elif kind == "http.disconnect":
             if not pending and exchange.is_behind:
                 await anyio.sleep(HOLD_S)
-            exchange.keeping.cut_short()
+            exchange.cut_short()
         return message
 
     return patient_receive
 
 
-def report(exchange: SteeredExchange, error: Exception) -> None:
+def report(exchange: AnsweringExchange, error: Exception) -> None:
     """Count and log what the work behind an answered request has failed with."""
     exchange.error = type(error)
     exchange.engine.fail(exchange)
@@ -54,7 +54,7 @@ def report(exchange: SteeredExchange, error: Exception) -> None:
     _log.error("the work behind an answered request of route %s failed", plan.route, exc_info=error)
 
 
-async def dropped(exchange: SteeredExchange) -> None:
+async def dropped(exchange: AnsweringExchange) -> None:
     """Take the place of sending a message to a client that was answered by us.
 
     Raises:
@@ -68,5 +68,5 @@ async def dropped(exchange: SteeredExchange) -> None:
         return
     clock = exchange.clock
     if clock() - exchange.given_at > HOLD_S:
-        exchange.keeping.cut_short()
+        exchange.cut_short()
         raise OSError("the client has had its answer")

@@ -13,8 +13,8 @@ from budgetware.runtime import SERVER_ERROR
 if TYPE_CHECKING:
     from budgetware.answers.cache import AsyncResponseCache, Draft
     from budgetware.answers.menu import Menu
+    from budgetware.asgi.answering import AnsweringExchange
     from budgetware.asgi.exchange import Message
-    from budgetware.asgi.steered import SteeredExchange
 
 _FILES: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
@@ -41,7 +41,7 @@ class Keeping:
         self._refreshed: bytes | None = None
         self.whole = False
 
-    def may_refresh(self, exchange: SteeredExchange, menu: Menu) -> bool:
+    def may_refresh(self, exchange: AnsweringExchange, menu: Menu) -> bool:
         """Tell whether the work is to go on to make a stored response anew; one at a time may."""
         try:
             if menu.keeps is not None:
@@ -51,7 +51,7 @@ class Keeping:
             exchange.engine.fault("refresh", error)
         return self._refreshed is not None
 
-    def leave(self, exchange: SteeredExchange) -> None:
+    def leave(self, exchange: AnsweringExchange) -> None:
         """Keep what only now is known to be whole, and let others make the response anew."""
         draft, self._draft = self._draft, None
         if draft is not None and self.whole and not hasattr(exchange, "error"):
@@ -78,7 +78,7 @@ class Keeping:
         self._draft = None
         self._gave_up = True
 
-    def note(self, exchange: SteeredExchange, message: Message) -> None:
+    def note(self, exchange: AnsweringExchange, message: Message) -> None:
         """Take note of a *message* of the application."""
         try:
             kind = message["type"]
@@ -95,7 +95,7 @@ class Keeping:
             self._draft = None
             exchange.engine.fault("keep", error)
 
-    def _begin(self, exchange: SteeredExchange, message: Message) -> None:
+    def _begin(self, exchange: AnsweringExchange, message: Message) -> None:
         status, menu = message["status"], exchange.menu
         if exchange.given is not None:
             exchange.status = status
@@ -108,7 +108,7 @@ class Keeping:
             response = ResponseFacts(status, tuple(message.get("headers", ())))
             self._draft = self._cache.draft(exchange.asked, keeps, response)
 
-    def _add(self, exchange: SteeredExchange, message: Message) -> None:
+    def _add(self, exchange: AnsweringExchange, message: Message) -> None:
         draft = self._draft
         if draft is not None:
             draft.tee.add(message.get("body", b""))

@@ -16,7 +16,7 @@ import anyio
 from budgetware._core.reasons import BY_THE_CLOCK
 
 if TYPE_CHECKING:
-    from budgetware.asgi.steered import SteeredExchange
+    from budgetware.asgi.answering import AnsweringExchange
 
 LEAST_AHEAD_S: Final = 0.0005
 """A turn this close to its time is taken at once and not waited for again."""
@@ -40,7 +40,7 @@ class Race:
         "_us",
     )
 
-    def __init__(self, exchange: SteeredExchange, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, exchange: AnsweringExchange, loop: asyncio.AbstractEventLoop) -> None:
         self._exchange = exchange
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None

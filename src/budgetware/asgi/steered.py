@@ -46,29 +46,23 @@ class SteeredExchange(AnsweringExchange):
         menu_of: Returns the menu of a tier that becomes known on the way.
         keeping: Takes note of the application's response.
         shields: One for each shield that is held, and each wait for an upload.
-        turned: Why the application was left for a smaller answer, ``None`` if it was not.
         race: The clock's side, ``None`` where there is no asyncio loop.
-        is_over: Whether the application's call has ended.
         timed_answer: Whether the response tells where the time went.
 
     """
 
     __slots__ = (
-        "is_over",
         "keeping",
         "menu_of",
         "race",
         "shields",
         "timed_answer",
-        "turned",
     )
 
     menu_of: MenuOf
     keeping: Keeping
     shields: list[None]
-    turned: str | None
     race: Race | None
-    is_over: bool
     timed_answer: bool
 
     def prepare(self, scope: Scope, asked: RequestFacts, menu_of: MenuOf, keeping: Keeping) -> None:
@@ -135,27 +129,9 @@ class SteeredExchange(AnsweringExchange):
                 self.race.turn()
 
     @property
-    def may_be_raced(self) -> bool:
-        """Whether the clock may still answer."""
-        menu = self.menu
-        return (
-            menu is not None
-            and menu.answers
-            and self.course.acts
-            and self.end is None
-            and not (self.begun or self.is_over or self.given is not None or self.course.rationed)
-        )
-
-    @property
     def may_be_cancelled(self) -> bool:
         """Whether the work may be cancelled once the clock has answered."""
         return self.lane.plan.cancel_safe and self.asked.method in _SAFE
-
-    @property
-    def is_told_by_errors(self) -> bool:
-        """Whether the application expects an error from sending to a client that has left."""
-        version = str(self.scope.get("asgi", {}).get("spec_version", "2.0"))
-        return version not in {"2.0", "2.1", "2.2", "2.3"}
 
     @property
     def is_behind(self) -> bool:
@@ -170,6 +146,10 @@ class SteeredExchange(AnsweringExchange):
                 self.begun = True
             return (TimedExchange if self.timed_answer else Exchange).send(self, message)
         return dropped(self)
+
+    def cut_short(self) -> None:
+        """Note that the application was told that its client has left."""
+        self.keeping.cut_short()
 
     def gone(self) -> None:
         """Note that the client left; once it was answered by us that is no news."""
