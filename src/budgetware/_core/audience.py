@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from budgetware._core.account import account
 from budgetware._core.budget import Budget
 from budgetware._core.record import Observer, RequestRecord
+from budgetware._core.stage import Stage
 
 
 class Observing:
@@ -88,7 +89,7 @@ class Audience:
             if (late or not one.before_answer) and one.wanted()
         ]
 
-    def awaits(self, budget: Budget) -> bool:
+    def awaits(self, budget: Budget, stages: Sequence[Stage]) -> bool:
         """Tell those who cannot wait for *budget*'s answer; whether there is somebody who can."""
         if self._telling.now:
             return False
@@ -96,7 +97,7 @@ class Audience:
         early = [one.observer for one in wanted if one.before_answer]
         if early:
             try:
-                self._inform(early, account(budget, budget))
+                self._inform(early, account(budget, stages))
             except Exception as error:  # noqa: BLE001 - the totals are still to be kept in order
                 self._fault(error)
         return len(wanted) > len(early)

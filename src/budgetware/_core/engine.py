@@ -23,7 +23,7 @@ from budgetware._core.forecast import Forecast
 from budgetware._core.lane import Lane
 from budgetware._core.policy import Mode, Plan, Policy
 from budgetware._core.record import Observer, Outcome, RequestRecord
-from budgetware._core.stage import Clock, stage_type
+from budgetware._core.stage import Clock, Stage, stage_type
 from budgetware._core.steering import Steering, Traffic
 from budgetware._core.tally import Tally, bounds_of
 
@@ -182,7 +182,9 @@ class Engine:
                 elapsed_s = end - start
                 durations.append(elapsed_s)
             notable = elapsed_s > lane.warning_s
-            if len(budget) and lane.add(budget, start, end):
+            # A thread that outlives the request may still open some: they are nobody's.
+            stages = budget[:]
+            if stages and lane.add(stages, start, end):
                 notable = True
             wanted = self._wanted
             if (
@@ -191,7 +193,7 @@ class Engine:
                 or len(durations) >= self.absorb_at
                 or (wanted is not None and wanted())
             ):
-                return self._hold(budget, notable)
+                return self._hold(budget, stages, notable)
             budget.room = 0
             budget.clear()
         except Exception as error:  # noqa: BLE001 - our own fault must not reach the response
@@ -332,14 +334,14 @@ class Engine:
             lane.durations.append(elapsed_s)
         return elapsed_s
 
-    def _hold(self, budget: Budget, notable: bool) -> bool:  # noqa: FBT001 - a fact, no switch
+    def _hold(self, budget: Budget, stages: list[Stage], notable: bool) -> bool:  # noqa: FBT001 - a fact
         """Keep the openings of an ended budget as long as somebody is to be told of them."""
         if hasattr(budget, "settled") or skipped(budget) is not None:
             notable = True
-        awaited = self._wanted is not None and self._audience.awaits(budget)
+        awaited = self._wanted is not None and self._audience.awaits(budget, stages)
         held = notable or awaited or len(budget.lane.durations) >= self.absorb_at
         if held:
-            budget.untold = budget[:]
+            budget.untold = stages
             budget.notable = notable
         budget.room = 0
         budget.clear()
