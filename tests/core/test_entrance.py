@@ -171,6 +171,53 @@ def test_a_visit_nobody_ends_ends_when_it_is_collected() -> None:
     assert hall.in_flight == 0
 
 
+def test_a_shared_slot_is_free_when_all_have_left() -> None:
+    """A thread that outlives its request still uses what the limit is about."""
+    hall = Hall()
+    visit, _ = hall.enter()
+    thread, another = visit.share(), visit.share()
+    assert thread is not None
+    assert another is not None
+    assert hall.in_flight == 1
+
+    for one in (visit, visit, thread):
+        one.leave()
+    assert hall.in_flight == 1
+    del another
+    gc.collect()
+
+    assert hall.in_flight == 0
+    assert visit.share() is None
+
+
+def test_who_holds_no_slot_shares_none() -> None:
+    """Before it has asked, in the queue, turned away, or where there is no limit."""
+    hall = Hall()
+    unasked = hall.visit()
+    held = [hall.enter() for _ in range(2)]
+    queued, _ = hall.enter()
+    hall.queue(queued)
+    unlimited = Hall(replace(POLICY, concurrency=None)).visit(FREE)
+
+    assert [one.share() for one in (unasked, queued, unlimited)] == [None] * 3
+    assert len(held) == hall.in_flight == 2
+    assert not unlimited.queue(0.0, lambda: None)
+    assert unlimited.settle()
+
+
+def test_below_its_mount_point_a_health_check_is_one_too() -> None:
+    """Whatever prefix the server was given."""
+    hall = Hall()
+
+    assert hall.entrance.visit(PLAN, "GET", "/api/healthz", "/api") is None
+    assert hall.entrance.visit(PLAN, "GET", "/api/healthz") is not None
+
+
+def test_a_tier_without_a_rate_takes_nothing() -> None:
+    """Whoever asks."""
+    assert Hall().visit().take("me", 100.0) == 0.0
+
+
 def test_a_broken_clock_loses_no_slot() -> None:
     """Leaving never raises."""
     hall = Hall()

@@ -123,6 +123,50 @@ def test_traffic_is_counted_exactly_from_many_threads() -> None:
     assert traffic.now == 0
 
 
+def test_a_promised_rate_of_late_answers_moves_the_bar() -> None:
+    """More late ones than promised make it more careful; fewer, bolder."""
+    play = Play(replace(PLAN, max_late=0.5))
+    bars = [play.steering.least_fits]
+    for took_s in (0.5, 0.5, 0.01, 0.01, 0.01):
+        course = Course(play.steering, play.now_s)
+        play.now_s += took_s
+        course.leave(play.now_s, full=True)
+        bars.append(play.steering.least_fits)
+
+    assert bars[0] < bars[1] < bars[2]
+    assert bars[2] > bars[3] > bars[4] > bars[5]
+    assert play.steering.caution() == pytest.approx(-0.005)
+    assert Play().steering.caution() == 0.0
+
+
+def test_a_used_up_share_of_smaller_answers_is_seen_by_every_course() -> None:
+    """Without such a promise there is no end of them."""
+    plan = replace(PLAN, degraded=0.5)
+    rationed, free = Play(plan), Play()
+    for play in (rationed, free):
+        for _ in range(3):
+            course, _ = play.enter()
+            course.smaller = True
+            course.leave(play.now_s, full=False)
+
+    assert rationed.enter()[0].rationed
+    assert not free.enter()[0].rationed
+
+
+def test_work_that_is_only_to_learn_is_rationed() -> None:
+    """A process has a few to begin with, and earns more with its requests."""
+    play = Play()
+    course, _ = play.enter()
+    first = 0
+    while course.spend():
+        first += 1
+    for _ in range(200):
+        play.serve(0.01)
+
+    assert 0 < first < 10
+    assert course.spend()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_begins_without_its_parents_requests() -> None:
     """They will never leave there."""

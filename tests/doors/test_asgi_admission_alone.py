@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tests.doors.fault_points import Faults
 from tests.doors.test_asgi_admission import POLICY, RATED, STEERED, Hall, status
 
+from budgetware import budget
 from budgetware._core.policy import Mode, Policy, TierPolicy
 from budgetware.asgi import BudgetMiddleware, Receive, Scope, Send
 
@@ -45,6 +47,29 @@ def test_under_trio_nobody_waits() -> None:
 
     assert statuses == [503, 200]
     assert hall.passages == {"refused": 1}
+
+
+def test_a_thread_that_still_runs_keeps_its_requests_slot() -> None:
+    """The answer has left, the application's call has ended, and the process is still busy."""
+    policy = replace(POLICY, concurrency=1, tiers={"free": TierPolicy()})
+    hall = Hall(policy, seconds=0.0)
+    over = threading.Event()
+    threads: list[threading.Thread] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        threads.append(threading.Thread(target=budget.carry(over.wait), args=(30,)))
+        threads[-1].start()
+        await hall.app(scope, receive, send)
+
+    hall.door = BudgetMiddleware(app, policy=policy, clock=hall.time)
+    statuses = [status(hall.ask()) for _ in range(2)]
+    over.set()
+    threads[0].join()
+    statuses.append(status(hall.ask()))
+    threads[1].join()
+
+    assert statuses == [200, 503, 200]
+    hall.check()
 
 
 class _Shared:

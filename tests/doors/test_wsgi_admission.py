@@ -13,6 +13,7 @@ from tests.doors.fault_points import Faults
 from tests.doors.test_asgi_admission import POLICY, RATED, STEERED
 from tests.doors.test_asgi_admission_alone import steps_of
 
+from budgetware import budget
 from budgetware._core.policy import Mode, Policy, TierPolicy
 from budgetware.wsgi import BudgetMiddleware
 
@@ -135,6 +136,30 @@ def test_a_waiter_is_woken_and_the_rest_passes_or_is_refused() -> None:
     assert statuses == ["200 OK"] * 4
     counts = hall.door._engine.tally.admission
     assert {key[2]: n for key, n in counts.items()} == {"queued": 1, "admitted": 1}
+    hall.check()
+
+
+def test_a_thread_that_still_runs_keeps_its_requests_slot() -> None:
+    """Its request has been answered, and the process is still busy."""
+    hall = Hall(NO_QUEUE)
+    hall.over.set()
+    over = threading.Event()
+    threads: list[threading.Thread] = []
+    answer = hall.app
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        threads.append(threading.Thread(target=budget.carry(over.wait), args=(30,)))
+        threads[-1].start()
+        return answer(environ, start_response)
+
+    hall.door = BudgetMiddleware(app, policy=NO_QUEUE, clock=lambda: 1000.0)
+    statuses = [hall.ask()[0] for _ in range(2)]
+    over.set()
+    threads[0].join()
+    statuses.append(hall.ask()[0])
+    threads[1].join()
+
+    assert statuses == ["200 OK", "503 Service Unavailable", "200 OK"]
     hall.check()
 
 

@@ -21,6 +21,7 @@ from budgetware.names import OTHER
 
 if TYPE_CHECKING:
     from budgetware._core.course import Course
+    from budgetware._core.entrance import Visit
     from budgetware._core.policy import StagePlan
 
 MOST_STAGES: Final = 256
@@ -116,6 +117,7 @@ class Budget(list[Stage]):
 
     These are unset until there is something to say:
         course: The way the request takes through its decisions.
+        visit: What it holds of the process's limits.
         settled: What was settled; ``None`` once that was told.
         first_byte_at: When the response's first byte was sent, if that was not the last one.
         trailers: Whether the response ends with trailers and not with its body.
@@ -148,6 +150,7 @@ class Budget(list[Stage]):
         "status",
         "trailers",
         "untold",
+        "visit",
         "waited_s",
     )
 
@@ -159,6 +162,7 @@ class Budget(list[Stage]):
     end: float | None
     odd: bool
     course: Course
+    visit: Visit
     settled: Settled | None
     first_byte_at: float
     trailers: bool
@@ -200,6 +204,11 @@ class Budget(list[Stage]):
 
     def turn(self, reason: str) -> None:
         """Note that the application is left for a smaller answer, for *reason*."""
+
+    def hold(self) -> Visit | None:
+        """Return another hold on its slot, for a thread that may outlive it; to be left like it."""
+        visit = getattr(self, "visit", None)
+        return None if visit is None else visit.share()
 
     def remaining(self) -> float:
         """Return the seconds left, negative when overdrawn; fixed once the budget has ended."""

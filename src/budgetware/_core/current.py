@@ -13,11 +13,14 @@ from contextlib import suppress
 from contextvars import ContextVar
 from math import inf
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, Self, TypeVar, cast
 
 from budgetware._core.budget import Budget
 from budgetware._core.decorate import F, decorated
 from budgetware._core.stage import StageContext
+
+if TYPE_CHECKING:
+    from budgetware._core.entrance import Visit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -276,7 +279,9 @@ class CurrentBudget:
 
         ``executor.submit(budget.carry(work))``, ``Thread(target=budget.carry(work))`` and
         ``loop.run_in_executor(None, budget.carry(work))`` need it; ``asyncio.to_thread``, tasks
-        and anyio's threads do not. Outside a request *function* is returned as it is.
+        and anyio's threads do not. Outside a request *function* is returned as it is. While it
+        runs, the request's slot among those that run at once is not free, even if the request
+        has ended meanwhile.
         """
         owner = _current()
         if owner is None:
@@ -285,10 +290,11 @@ class CurrentBudget:
 
             @functools.wraps(function)
             async def carried_async(*args: Any, **kwargs: Any) -> Any:
-                token = current_budget.set(owner)
+                token, held = current_budget.set(owner), _held(owner)
                 try:
                     return await function(*args, **kwargs)
                 finally:
+                    _let_go(owner, held)
                     with suppress(ValueError):  # closed from another context, where nothing is set
                         current_budget.reset(token)
 
@@ -296,13 +302,30 @@ class CurrentBudget:
 
         @functools.wraps(function)
         def carried(*args: P.args, **kwargs: P.kwargs) -> R:
-            token = current_budget.set(owner)
+            token, held = current_budget.set(owner), _held(owner)
             try:
                 return function(*args, **kwargs)
             finally:
+                _let_go(owner, held)
                 current_budget.reset(token)
 
         return carried
+
+
+def _held(owner: Budget) -> Visit | None:
+    try:
+        return owner.hold()
+    except Exception:  # noqa: BLE001 - called by the application, which must not notice
+        owner.lane.fault("hold")
+        return None
+
+
+def _let_go(owner: Budget, held: Visit | None) -> None:
+    if held is not None:
+        try:
+            held.leave()
+        except Exception:  # noqa: BLE001 - likewise
+            owner.lane.fault("hold")
 
 
 handle = CurrentBudget()

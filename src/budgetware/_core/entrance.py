@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
+from copy import copy
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -250,6 +251,19 @@ class Visit:
             Passage.ADMITTED if admitted else Passage.EXPIRED if expired else Passage.REFUSED
         )
         return admitted
+
+    def share(self) -> Visit | None:
+        """Return another visit with the same slot, which is free when both have been left.
+
+        ``None`` if this one holds none: it was let in unasked, turned away, or is over.
+        """
+        admission, ticket = self._admission, self._ticket
+        if admission is None or ticket is None or not ticket.admitted:
+            return None
+        joined = admission.join(ticket)
+        other = copy(self)
+        other._ticket = joined  # noqa: SLF001 - another one of these
+        return other
 
     def leave(self) -> None:
         """Give back what the request holds; twice is once."""

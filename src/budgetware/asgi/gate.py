@@ -57,6 +57,7 @@ class Gate:
             run: Runs the application with it, and finishes *exchange*.
 
         """
+        exchange.visit = visit
         try:
             answer = await self._answer(visit, exchange)
             if answer is not None:

@@ -28,7 +28,6 @@ from budgetware.wsgi.smaller import Smaller, start_of
 
 if TYPE_CHECKING:
     from budgetware._core.budget import Budget
-    from budgetware._core.entrance import Visit
     from budgetware._core.lane import Lane
     from budgetware._core.steering import Steering
     from budgetware.answers.answer import Answer
@@ -61,7 +60,6 @@ class SteeredExchange(Exchange):
         environ: What the application's own fallback is given.
         given: What the client was sent, ``None`` if that is the application's.
         keeping: Takes note of the application's response.
-        visit: What it holds of the process's limits, ``None`` if it was let in unasked.
         timed_answer: Whether the response tells where the time went.
 
     """
@@ -74,7 +72,6 @@ class SteeredExchange(Exchange):
         "menu",
         "menu_of",
         "timed_answer",
-        "visit",
     )
 
     goes_on = True
@@ -85,7 +82,6 @@ class SteeredExchange(Exchange):
     environ: dict[str, Any]
     given: Answer | None
     keeping: Keeping
-    visit: Visit | None
     timed_answer: bool
 
     def prepare(
@@ -96,13 +92,13 @@ class SteeredExchange(Exchange):
         self.asked = asked
         self.menu_of = menu_of
         self.keeping = keeping
-        self.menu = self.given = self.visit = None
+        self.menu = self.given = None
 
     def embark(self, steering: Steering) -> None:
         """Begin the course of a request that is decided on."""
         try:
             course = self.course = Course(steering, self.start)
-            if self.visit is not None and self.visit.waited:
+            if hasattr(self, "visit") and self.visit.waited:
                 course.wait_until(self.clock())
             self._take_menu(steering)
         except Exception as error:  # noqa: BLE001 - it is measured, and nothing is decided
@@ -268,7 +264,7 @@ class SteeredExchange(Exchange):
                 self.engine.fault("outlived", error)
         self._leave(full=self.keeping.whole)
         try:
-            if self.visit is not None:
+            if hasattr(self, "visit"):
                 self.visit.leave()
         except Exception as error:  # noqa: BLE001 - the outcome is the application's
             self.engine.fault("admission", error)
