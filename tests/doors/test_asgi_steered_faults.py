@@ -34,7 +34,7 @@ async def cheap(_: Any) -> str:
     return "cheap"
 
 
-@budget.stage("score", fallback=lambda: "part")
+@budget.stage("score", fallback=lambda _: "part")
 async def score(seconds: float) -> str:
     """Answer in full, or do without."""
     await asyncio.sleep(seconds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,8 +26,6 @@ from budgetware.asgi.race import Race
 from budgetware.runtime import SERVER_ERROR, WITH_BODY
 
 if TYPE_CHECKING:
-    from anyio import CancelScope
-
     from budgetware._core.lane import Lane
     from budgetware._core.steering import Steering
     from budgetware.answers.facts import RequestFacts
@@ -290,7 +289,7 @@ class SteeredExchange(AnsweringExchange):
         refreshes = given.stale and self.asked.method == "GET"
         return not (refreshes and self.keeping.may_refresh(self, menu))
 
-    def _enter_race(self) -> CancelScope | None:
+    def _enter_race(self) -> AbstractContextManager[None] | None:
         """Set the clock going; return what to run the application in if it may be cancelled."""
         loop = _running_loop()
         if loop is None:
