@@ -168,6 +168,20 @@ ROWS: Final = (
         digits=1,
     ),
     Row(
+        name="uvicorn-one-core",
+        group="uvicorn_wrk",
+        what="the same with server and wrk on one core, 8 stages",
+        unit=" %",
+        digits=1,
+    ),
+    Row(
+        name="uvicorn-one-core-floor8",
+        group="uvicorn_wrk",
+        what="the same with server and wrk on one core, FLOOR8",
+        unit=" %",
+        digits=1,
+    ),
+    Row(
         name="import",
         group="imports",
         what="import budgetware, cold, over a bare interpreter",
