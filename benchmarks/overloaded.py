@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from pathlib import Path
 
+import structlog
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -39,7 +41,14 @@ def application() -> BudgetMiddleware:
         return PlainTextResponse("ok")
 
     app = Starlette(routes=[Route("/work", work), Route("/healthz", health)])
-    return BudgetMiddleware(app, policy=Path(__file__).with_suffix(".yaml"), histograms="off")
+    # Whoever starts this reads the port and nothing more: a full pipe would stop the server.
+    nowhere = structlog.PrintLogger(Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for the process
+    return BudgetMiddleware(
+        app,
+        policy=Path(__file__).with_suffix(".yaml"),
+        histograms="off",
+        logger=structlog.wrap_logger(nowhere),
+    )
 
 
 def main() -> None:
