@@ -30,7 +30,7 @@ lint: $(VENV)/.dev
 bench:
 	$(BENCH_PYTHON) benchmarks/run.py
 
-# Real servers under open-loop overload; a part of `bench`, some three minutes.
+# Real servers under open-loop overload; a part of `bench`, some five minutes.
 bench-live:
 	$(BENCH_PYTHON) benchmarks/run.py --only live
 

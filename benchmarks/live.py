@@ -1,4 +1,4 @@
-"""What overload does to a service that observes and to one that answers in time.
+"""What overload does to a service that observes, and to one that answers in time.
 
 An open loop sends requests at three times the backend's capacity, whether or not anybody answers,
 then a little below it, and asks for the health check all the while. What counts is what the client
@@ -124,12 +124,12 @@ async def drive(port: int, seconds: float) -> dict[str, float]:
     }
 
 
-def serve(mode: str, seconds: float) -> dict[str, float]:
-    """Return what the clients of a server under *mode* had."""
+def serve(mode: str, seconds: float, environment: str = "open") -> dict[str, float]:
+    """Return what the clients of a server under *mode* had, in *environment* of its policy."""
     server = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.overloaded"],
         cwd=ROOT,
-        env={**os.environ, "BUDGETWARE_MODE": mode},
+        env={**os.environ, "BUDGETWARE_MODE": mode, "BUDGETWARE_ENV": environment},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -149,8 +149,10 @@ def measure(quick: bool) -> dict[str, Any]:  # noqa: FBT001 - the one switch the
     """Return the values of this group's rows."""
     seconds = 10.0 if quick else 60.0
     observed, enforced = serve("observe", seconds), serve("enforce", seconds)
-    if not enforced["answered_in_time"]:
-        raise WrongCountError(f"nothing was answered: {enforced}")
+    limited = serve("enforce", seconds, "limited")
+    for one in (enforced, limited):
+        if not one["answered_in_time"]:
+            raise WrongCountError(f"nothing was answered: {one}")
     was = f"observing {100 * observed['answered_in_time']:.0f} %"
     full = f"full {100 * enforced['full_in_time']:.0f} %"
     return {
@@ -158,6 +160,10 @@ def measure(quick: bool) -> dict[str, Any]:  # noqa: FBT001 - the one switch the
             "live-goodput": {
                 "value": 100 * enforced["answered_in_time"],
                 "remark": f"{full}; {was}",
+            },
+            "live-full": {
+                "value": 100 * limited["full_in_time"],
+                "remark": f"all in time {100 * limited['answered_in_time']:.0f} %",
             },
             "live-late-after": {
                 "value": 100 * enforced["late_afterwards"],
@@ -168,7 +174,7 @@ def measure(quick: bool) -> dict[str, Any]:  # noqa: FBT001 - the one switch the
                 "remark": f"p99 {enforced['health_p99_ms']:.0f} ms",
             },
         },
-        "details": {"observe": observed, "enforce": enforced},
+        "details": {"observe": observed, "enforce": enforced, "limited": limited},
     }
 
 

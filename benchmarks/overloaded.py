@@ -28,7 +28,10 @@ BUDGET_S = 0.15
 
 
 def application() -> BudgetMiddleware:
-    """Return the service; ``BUDGETWARE_MODE=observe`` keeps it from answering in time."""
+    """Return the service; ``BUDGETWARE_MODE=observe`` keeps it from answering in time.
+
+    ``BUDGETWARE_ENV=limited`` has it run no more at once than its backend can make in time.
+    """
     backend = asyncio.Semaphore(AT_ONCE)
 
     async def work(_: Request) -> Response:
@@ -42,7 +45,7 @@ def application() -> BudgetMiddleware:
 
     app = Starlette(routes=[Route("/work", work), Route("/healthz", health)])
     # Whoever starts this reads the port and nothing more: a full pipe would stop the server.
-    nowhere = structlog.PrintLogger(Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for the process
+    nowhere = structlog.PrintLogger(Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     return BudgetMiddleware(
         app,
         policy=Path(__file__).with_suffix(".yaml"),

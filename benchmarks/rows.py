@@ -207,6 +207,15 @@ ROWS: Final = (
         digits=0,
     ),
     Row(
+        name="live-full",
+        group="live",
+        what="the same with `concurrency`: full answers in time, of capacity",
+        goal=80.0,
+        at_least=True,
+        unit=" %",
+        digits=0,
+    ),
+    Row(
         name="live-late-after",
         group="live",
         what="within 10 s of the load dropping: late",
