@@ -23,7 +23,7 @@ class Distribution:
 
     """
 
-    __slots__ = ("_latest", "bounds", "count", "counts", "least", "most", "total")
+    __slots__ = ("_latest", "_narrow", "bounds", "count", "counts", "least", "most", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = tuple(bounds)
@@ -33,22 +33,37 @@ class Distribution:
         self.least = inf
         self.most = -inf
         self._latest = (inf, -inf)
+        self._narrow = True
 
     def add(self, values: list[float]) -> None:
-        """Add *values*, sorting them in place."""
+        """Add *values*; they may be in another order afterwards."""
         if not values:
             return
-        # Sorting is the cheapest pass over floats Python has, cheaper even than ``min``; after it
-        # each bucket that is not empty costs one bisection.
-        values.sort()
+        # What was all in one bucket the last time will most likely be so again, as stages of less
+        # than a millisecond are. To find that out takes half as long as to sort.
+        narrow, bounds = self._narrow, self.bounds
+        if not narrow:
+            values.sort()
+        least, most = (min(values), max(values)) if narrow else (values[0], values[-1])
         self.count += len(values)
         self.total += sum(values)
-        self.least = min(self.least, values[0])
-        self.most = max(self.most, values[-1])
-        least, most = self._latest
-        self._latest = (min(least, values[0]), max(most, values[-1]))
+        self.least = min(self.least, least)
+        self.most = max(self.most, most)
+        latest = self._latest
+        self._latest = (min(latest[0], least), max(latest[1], most))
+        index = bisect_left(bounds, least)
+        self._narrow = index == len(bounds) or most <= bounds[index]
+        if self._narrow:
+            self.counts[index] += len(values)
+            return
+        if narrow:
+            values.sort()
+        self._spread(values, index)
+
+    def _spread(self, values: list[float], index: int) -> None:
+        """Count *values*, which are sorted, from bucket *index* on."""
+        # Each bucket that is not empty costs one bisection.
         bounds, counts, below = self.bounds, self.counts, 0
-        index = bisect_left(bounds, values[0])
         while below < len(values):
             reached = len(values)
             if index < len(bounds) and bounds[index] < values[-1]:
