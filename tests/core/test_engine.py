@@ -173,6 +173,24 @@ def test_observers_hear_only_what_they_want() -> None:
     assert faults == ["observe _unmatched 1", "observe _unmatched 2"]
 
 
+def test_an_observer_with_a_hint_is_only_asked_when_that_is_not_a_no() -> None:
+    """The hint may be wrong when it is a yes."""
+    hint, asked, seen = list[int](), list[None](), list[RequestRecord]()
+
+    def wanted() -> bool:
+        asked.append(None)
+        return len(hint) > 1
+
+    engine = Engine(observers=(Observing(seen.append, wanted, hint=lambda: hint),))
+    told = []
+    for _ in range(3):
+        engine.finish(engine.begin("GET", "/x"))
+        told.append((len(asked) > 0, len(seen)))
+        hint.append(1)
+
+    assert told == [(False, 0), (True, 0), (True, 1)]
+
+
 def test_observers_come_and_go() -> None:
     """One that is added hears of what ends from then on, until it is taken away."""
     seen: list[RequestRecord] = []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
+from contextvars import ContextVar
 
 import pytest
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -18,6 +19,7 @@ from budgetware import names
 from budgetware._core.current import current_budget, handle
 from budgetware._core.policy import Policy
 from budgetware.telemetry import Telemetry, Traces
+from budgetware.telemetry.spans import _asked_first, current_context
 
 
 class Traced:
@@ -194,3 +196,30 @@ def test_nothing_is_left_in_the_context() -> None:
     with traced.tracer.start_as_current_span("request") as span:
         traced.service.serve(steps=[Step("db", 0.1)])
         assert trace.get_current_span() is span
+
+
+def test_every_request_is_asked_no_more_than_a_variable_in_c() -> None:
+    """Of this release of OpenTelemetry; of one without it the public function is asked."""
+    assert isinstance(getattr(current_context, "__self__", None), ContextVar)
+
+
+def test_without_that_variable_the_public_function_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Contexts may be of another kind, and names that are not public may change."""
+    monkeypatch.delattr(context, "_RUNTIME_CONTEXT")
+
+    assert _asked_first() is context.get_current
+
+
+def test_a_context_without_a_span_is_no_span() -> None:
+    """It may hold something else, such as baggage."""
+    traced = Traced("auto")
+    token = context.attach(context.set_value("anything", 1))
+    try:
+        assert current_context()
+        traced.service.serve(tier="pro", steps=[Step("db", 0.01)], rest_s=0.115)
+    finally:
+        context.detach(token)
+
+    assert traced.finished() == {}

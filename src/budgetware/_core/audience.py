@@ -19,9 +19,17 @@ class Observing:
 
     Most are told after the answer has left. What has to be said on the server's span is said
     before: instrumentations end that span with the last byte.
+
+    Args:
+        observer: Told of requests.
+        wanted: Tells whether it wants the one that is just ending.
+        before_answer: Whether to tell it before the answer has left.
+        hint: A cheaper question with the same answer as *wanted* where that is no; every request
+            is asked it.
+
     """
 
-    __slots__ = ("before_answer", "observer", "wanted")
+    __slots__ = ("before_answer", "hint", "observer", "wanted")
 
     def __init__(
         self,
@@ -29,10 +37,12 @@ class Observing:
         wanted: Callable[[], bool] = lambda: True,
         *,
         before_answer: bool = False,
+        hint: Callable[[], object] | None = None,
     ) -> None:
         self.observer = observer
         self.wanted = wanted
         self.before_answer = before_answer
+        self.hint = wanted if hint is None else hint
 
 
 class _Telling(threading.local):
@@ -51,7 +61,7 @@ class Audience:
 
     Attributes:
         observers: Told of every request they want.
-        wanted: Tells whether anybody wants the request that is just ending; ``None`` for nobody.
+        hint: Tells whether anybody may want the request that is just ending; ``None`` for nobody.
 
     """
 
@@ -108,12 +118,12 @@ class Audience:
 
     def _seat(self, observers: Sequence[Observing]) -> None:
         self.observers = tuple(observers)
-        asked = tuple(dict.fromkeys(one.wanted for one in self.observers))
-        self.wanted: Callable[[], bool] | None = None
+        asked = tuple(dict.fromkeys(one.hint for one in self.observers))
+        self.hint: Callable[[], object] | None = None
         if len(asked) == 1:
-            self.wanted = asked[0]
+            self.hint = asked[0]
         elif asked:
-            self.wanted = lambda: any(wanted() for wanted in asked)
+            self.hint = lambda: any(hint() for hint in asked)
 
     def _inform(self, observers: Sequence[Observer], record: RequestRecord) -> None:
         telling = self._telling

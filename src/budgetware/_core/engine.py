@@ -70,7 +70,7 @@ class Engine:
         self.absorb_at = ABSORB_AT
         self._opens = stage_type(clock, current_budget.get, handle.stage)
         self._audience = Audience(observers, alarms, partial(self.fault, "observe"))
-        self._wanted = self._audience.wanted
+        self._hint = self._audience.hint
         self._on_fault = on_fault
         self._traffic = Traffic(Forecast(), random)
         self.entrance = Entrance(clock, self.tally.passed)
@@ -96,12 +96,12 @@ class Engine:
     def observe(self, observing: Observing) -> None:
         """Tell *observing*, too, of requests that end from now on."""
         self._audience.join(observing)
-        self._wanted = self._audience.wanted
+        self._hint = self._audience.hint
 
     def ignore(self, observing: Observing) -> None:
         """Tell *observing* no more."""
         self._audience.leave(observing)
-        self._wanted = self._audience.wanted
+        self._hint = self._audience.hint
 
     def begin(
         self, method: str, path: str, tier: str | None = None, root: str | None = None
@@ -186,12 +186,12 @@ class Engine:
             stages = budget[:]
             if stages and lane.add(stages, start, end):
                 notable = True
-            wanted = self._wanted
+            hint = self._hint
             if (
                 notable
                 or budget.odd
                 or len(durations) >= self.absorb_at
-                or (wanted is not None and wanted())
+                or (hint is not None and hint())
             ):
                 return self._hold(budget, stages, notable)
             budget.room = 0
@@ -338,7 +338,7 @@ class Engine:
         """Keep the openings of an ended budget as long as somebody is to be told of them."""
         if hasattr(budget, "settled") or skipped(budget) is not None:
             notable = True
-        awaited = self._wanted is not None and self._audience.awaits(budget, stages)
+        awaited = self._hint is not None and self._audience.awaits(budget, stages)
         held = notable or awaited or len(budget.lane.durations) >= self.absorb_at
         if held:
             budget.untold = stages
