@@ -18,39 +18,43 @@ class Distribution:
         counts: Values per bucket, one more than there are bounds.
         count: All values.
         total: Their sum.
-        least: The smallest.
-        most: The largest.
 
     """
 
-    __slots__ = ("_latest", "_narrow", "bounds", "count", "counts", "least", "most", "total")
+    __slots__ = (
+        "_ever",
+        "_least",
+        "_most",
+        "_narrow",
+        "bounds",
+        "count",
+        "counts",
+        "total",
+    )
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = tuple(bounds)
         self.counts = [0] * (len(self.bounds) + 1)
         self.count = 0
         self.total = 0.0
-        self.least = inf
-        self.most = -inf
-        self._latest = (inf, -inf)
+        self._least, self._most = inf, -inf
+        self._ever = (inf, -inf)
         self._narrow = True
 
-    def add(self, values: list[float]) -> None:
-        """Add *values*; they may be in another order afterwards."""
+    def add(self, values: list[float], *, ordered: bool = False) -> None:
+        """Add *values*, which are *ordered*, or may be in another order afterwards."""
         if not values:
             return
         # What was all in one bucket the last time will most likely be so again, as stages of less
         # than a millisecond are. To find that out takes half as long as to sort.
-        narrow, bounds = self._narrow, self.bounds
-        if not narrow:
+        narrow, bounds = self._narrow and not ordered, self.bounds
+        if not (narrow or ordered):
             values.sort()
         least, most = (min(values), max(values)) if narrow else (values[0], values[-1])
         self.count += len(values)
         self.total += sum(values)
-        self.least = min(self.least, least)
-        self.most = max(self.most, most)
-        latest = self._latest
-        self._latest = (min(latest[0], least), max(latest[1], most))
+        self._least = min(self._least, least)
+        self._most = max(self._most, most)
         index = bisect_left(bounds, least)
         self._narrow = index == len(bounds) or most <= bounds[index]
         if self._narrow:
@@ -72,7 +76,19 @@ class Distribution:
             below = reached
             index += 1
 
+    @property
+    def least(self) -> float:
+        """The smallest value, ``inf`` without any."""
+        return min(self._ever[0], self._least)
+
+    @property
+    def most(self) -> float:
+        """The largest value, ``-inf`` without any."""
+        return max(self._ever[1], self._most)
+
     def latest(self) -> tuple[float, float]:
         """Return the extremes since this was last asked, and begin anew."""
-        extremes, self._latest = self._latest, (inf, -inf)
+        self._ever = self.least, self.most
+        extremes = self._least, self._most
+        self._least, self._most = inf, -inf
         return extremes

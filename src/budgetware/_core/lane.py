@@ -28,6 +28,9 @@ MOST_PENDING = 1024
 """Durations of settled stages that are left pending while their request goes on."""
 
 
+_ANY_NUMBER = 1 << 29
+"""More calls than a request makes, where none are too many."""
+
 _RISING = tuple(Level)
 
 
@@ -131,7 +134,8 @@ class Lane:
             name: stage.calls for name, stage in plan.stages.items() if stage.calls < inf
         }
         self._least_s = min(self._bounds_s.values(), default=inf)
-        self._least_calls = min(self._calls.values(), default=inf)
+        # A small whole number: to compare one with ``inf`` takes several times as long.
+        self._least_calls = int(min(self._calls.values(), default=_ANY_NUMBER))
 
     def add(self, stages: Sequence[Stage], start: float, end: float) -> bool:
         """Add the stages of a finished request; tell whether they may make it notable.

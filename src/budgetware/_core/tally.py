@@ -127,7 +127,7 @@ class Intake:
         return self._owner() is not None or bool(self.pending)
 
     def take(self) -> tuple[RequestSeries, list[float]]:
-        """Count the outcomes of what is pending; return whose it is, and the durations."""
+        """Count the outcomes of what is pending; return whose it is, and the durations in order."""
         values = _taken(self.pending)
         values.sort()
         outcomes, below = self._series.outcomes, 0
@@ -331,7 +331,7 @@ class Tally:
             for intake in self._intakes:
                 if intake.pending:
                     series, values = intake.take()
-                    series.durations.add(values)
+                    series.durations.add(values, ordered=True)
             for stage in self.stages.values():
                 if stage.pending:
                     stage.durations.add(_taken(stage.pending))
