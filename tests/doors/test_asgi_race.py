@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from tests.doors.steered_play import LIMIT_S, SIGNALS, Play
 
 from budgetware import budget
-from budgetware._core.policy import StagePolicy
+from budgetware._core.policy import Mode, StagePolicy
 from budgetware.asgi import ASGIApp, Message
 
 CANCELLED = replace(SIGNALS, cancel_safe=True)
@@ -86,10 +86,20 @@ def test_shields_nest_and_may_be_left_in_a_thread() -> None:
     play.check()
 
 
-def test_a_shield_outside_a_request_is_nothing() -> None:
-    """Nor is one in a request that nothing is decided for."""
+def test_a_shield_where_nothing_is_decided_is_nothing() -> None:
+    """The application's answer is the client's, however late; outside a request there is none."""
+
+    async def endpoint(_: Request) -> Response:
+        with budget.shield():
+            await asyncio.sleep(0.5)
+        return PlainTextResponse("full")
+
+    play = Play(endpoint, mode=Mode.OBSERVE)
     with budget.shield():
-        pass
+        answered = play.ask()
+
+    assert (answered.body, answered.kind) == (b"full", None)
+    play.check()
 
 
 @pytest.mark.parametrize(
