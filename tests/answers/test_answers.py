@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.answers.requests_made_up import stored
 
 from budgetware._core.policy import StaticAnswer
-from budgetware.answers.answer import Answer, marked
+from budgetware.answers.answer import Answer, marked, marked_partial
 from budgetware.answers.cached import cached_answer
 from budgetware.answers.fallback import fallback_answer
 from budgetware.answers.rejection import LONGEST_RETRY_S, Rejection, jittered_s, rejection
@@ -79,6 +79,44 @@ def test_what_others_could_keep_it_by_is_gone() -> None:
         (b"budgetware-answer", b"static"),
         (b"content-length", b"1"),
     )
+
+
+def test_a_response_made_with_a_stage_left_out_is_marked() -> None:
+    """Nobody keeps it or takes it for the full one; whatever else it says is left alone."""
+    lines = [
+        (b"Content-Type", b"text/plain"),
+        (b"content-length", b"4"),
+        (b"Cache-Control", b"public, max-age=60, No-Transform"),
+        (b"cache-control", b'private="x", s-maxage=5'),
+        (b"CDN-Cache-Control", b"max-age=600"),
+        (b"Expires", b"Thu, 01 Jan 2099 00:00:00 GMT"),
+        (b"ETag", b'"1"'),
+        (b"Last-Modified", b"Thu, 01 Jan 2026 00:00:00 GMT"),
+        (b"Server-Timing", b"db;dur=5"),
+        (b"Set-Cookie", b"a=b"),
+        (b"Set-Cookie", b"c=d"),
+    ]
+
+    assert marked_partial(iter(lines)) == [
+        (b"Content-Type", b"text/plain"),
+        (b"content-length", b"4"),
+        (b"Server-Timing", b"db;dur=5"),
+        (b"Set-Cookie", b"a=b"),
+        (b"Set-Cookie", b"c=d"),
+        (b"cache-control", b"no-store, private, no-transform"),
+        (b"budgetware-answer", b"partial"),
+    ]
+    assert marked_partial(()) == [
+        (b"cache-control", b"no-store"),
+        (b"budgetware-answer", b"partial"),
+    ]
+
+
+def test_what_the_application_asks_of_caches_beyond_ours_stays() -> None:
+    """The stronger of both holds in a smaller answer, too."""
+    answer = fallback_answer((200, {"Cache-Control": "private, max-age=9, no-transform"}, "x"))
+
+    assert _one(answer, b"cache-control") == b"no-store, private, no-transform"
 
 
 @pytest.mark.parametrize("line", [(b"x", b"a\r\nb: c"), (b"x\n", b""), (b"", b""), (b"x", b"\0")])

@@ -9,10 +9,11 @@ import pytest
 from tests.core.decided import Decided, Turning
 from tests.core.programs import TICK, current
 
+from budgetware._core import alternative
 from budgetware._core.alternative import fits
 from budgetware._core.course import Course
 from budgetware._core.current import handle
-from budgetware._core.decide import Decision
+from budgetware._core.decide import Action, Decision, Reason
 from budgetware._core.interrupt import AnswerNow
 from budgetware._core.policy import Mode
 from budgetware.testing import deciding
@@ -125,6 +126,38 @@ def test_nothing_is_left_out_once_the_client_has_an_answer() -> None:
             with current(budget):
                 assert handle.affords("db")
                 assert score() == "today's"
+
+
+def test_nothing_is_left_out_once_the_response_has_begun() -> None:
+    """Its headers have left, and could not say any more that something is missing."""
+    play = Decided()
+    budget = play.begin()
+    budget.status = 200
+    with current(budget), deciding("skip"):
+        assert handle.affords("db")
+        assert score() == "today's"
+
+    assert budget.course.skipped is None
+
+
+def test_a_response_that_begins_while_it_is_decided_is_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread may begin it at any moment: then it was too late to leave something out."""
+    play = Decided()
+    budget = play.begin()
+
+    def decide(*_: object) -> Decision:
+        budget.status = 200
+        return Decision(Action.SKIP, Reason.OWN_FALLBACK)
+
+    monkeypatch.setattr(alternative, "_decision", decide)
+    with current(budget):
+        assert score() == "today's"
+
+    assert budget.course.skipped is None
+    play.end(budget)
+    assert play.faults == {}
 
 
 def test_affords_asks_for_itself_whatever_runs_instead() -> None:

@@ -33,7 +33,8 @@ def fits(owner: Budget | None, name: str, *, fallback: bool = True) -> bool:
     """Tell whether stage *name*, which is about to open, should run.
 
     Always, unless the request's decisions are carried out: what shadow finds is only counted. Once
-    the client has an answer nothing is left out any more: the work behind it is to be whole.
+    the client has an answer nothing is left out any more: the work behind it is to be whole. Nor
+    is anything once the response has begun: it could not be marked as made without the stage.
 
     Args:
         owner: The budget, ``None`` outside a request.
@@ -45,12 +46,16 @@ def fits(owner: Budget | None, name: str, *, fallback: bool = True) -> bool:
         return True
     try:
         course = _course_of(owner)
-        if course is None:
+        if course is None or hasattr(owner, "status"):
             return True
         decision = _decision(owner, course, name, FALLBACK_S if fallback else None)
         if decision.action is Action.RUN or not course.acts:
             return True
-        course.skipped = decision.reason.value
+        before, course.skipped = course.skipped, decision.reason.value
+        # In this order: a door notes the status first and then looks for what was left out.
+        if hasattr(owner, "status"):
+            course.skipped = before
+            return True
         owner.odd = True
     except Exception:  # noqa: BLE001 - called by the application, which must not notice
         owner.lane.fault("decide")

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from budgetware.answers.facts import Header, Headers, end_to_end, is_sound
+from budgetware._core.account import PARTIAL
+from budgetware.answers.facts import Header, Headers, end_to_end, is_sound, values_of
+from budgetware.answers.storable import directives
 from budgetware.names import ANSWER_HEADER
 
 CACHE_NAME: Final = b"budgetware"
@@ -14,18 +16,19 @@ CACHE_NAME: Final = b"budgetware"
 
 Kind = Literal["cached", "fallback", "static", "reject"]
 
-_REPLACED: Final = frozenset(
-    {
-        ANSWER_HEADER.lower().encode("ascii"),
-        b"age",
-        b"cache-status",
-        b"content-length",
-        b"expires",
-        b"pragma",
-        b"server-timing",
-        b"surrogate-control",
-    },
+_MARK: Final = ANSWER_HEADER.lower().encode("ascii")
+_ABOUT_STORING: Final = frozenset({_MARK, b"expires", b"pragma", b"surrogate-control"})
+_REPLACED: Final = _ABOUT_STORING | {b"age", b"cache-status", b"content-length", b"server-timing"}
+_VALIDATORS: Final = frozenset({b"etag", b"last-modified"})
+_STRICT: Final = (
+    b"private",
+    b"no-cache",
+    b"must-revalidate",
+    b"proxy-revalidate",
+    b"no-transform",
 )
+"""What an application may ask of caches beyond ``no-store``; nothing here makes them keep more."""
+
 _NO_CONTENT: Final = frozenset({204, 205, 304})
 _LEAST_STATUS, _MOST_STATUS = 200, 599
 
@@ -80,12 +83,12 @@ def marked(
     if not _LEAST_STATUS <= status <= _MOST_STATUS:
         raise ValueError(f"{status} is not the status of a final response")
     lines = [(name.lower(), value) for name, value in end_to_end(headers)]
-    kept = [line for line in lines if not _is_replaced(line[0])]
+    kept = _without(_REPLACED, lines)
     for line in kept:
         if not is_sound(line):
             raise ValueError(f"the header {line[0][:80]!r} cannot be sent: {line[1][:80]!r}")
-    kept.append((b"cache-control", b"no-store"))
-    kept.append((ANSWER_HEADER.lower().encode("ascii"), kind.encode("ascii")))
+    kept.append((b"cache-control", _no_store(lines)))
+    kept.append((_MARK, kind.encode("ascii")))
     kept.extend(marks)
     if status in _NO_CONTENT:
         body = b""
@@ -94,6 +97,31 @@ def marked(
     return Answer(kind, status, tuple(kept), body)
 
 
-def _is_replaced(name: bytes) -> bool:
+def marked_partial(headers: Iterable[Header]) -> list[Header]:
+    """Return the lines of an application's response that was made with a stage left out, marked.
+
+    It is the response to this request and no other: nobody keeps it, and no validator of it can
+    be taken for the full one's. All other lines stay as they are.
+
+    Args:
+        headers: The lines the application has begun its response with.
+
+    """
+    lines = list(headers)
+    kept = _without(_ABOUT_STORING | _VALIDATORS, lines)
+    return [*kept, (b"cache-control", _no_store(lines)), (_MARK, PARTIAL.encode("ascii"))]
+
+
+def _without(names: frozenset[bytes], lines: Iterable[Header]) -> list[Header]:
     # RFC 9213: a field such as CDN-Cache-Control would overrule our no-store.
-    return name in _REPLACED or name.endswith(b"cache-control")
+    return [
+        line
+        for line in lines
+        if (name := line[0].lower()) not in names and not name.endswith(b"cache-control")
+    ]
+
+
+def _no_store(lines: Iterable[Header]) -> bytes:
+    """Return a ``Cache-Control`` as strict as ours and as what the application says in *lines*."""
+    said = directives(values_of(lines, b"cache-control"))
+    return b", ".join([b"no-store", *(name for name in _STRICT if name in said)])

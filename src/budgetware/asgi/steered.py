@@ -13,10 +13,12 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from budgetware._core.account import skipped
 from budgetware._core.alternative import Gated, turning
 from budgetware._core.course import ONCE_KNOWN, Course
 from budgetware._core.decide import Action, Decision
 from budgetware._core.interrupt import turn_of
+from budgetware.answers.answer import marked_partial
 from budgetware.answers.facts import size_of
 from budgetware.asgi.answering import AnsweringExchange
 from budgetware.asgi.behind import dropped, patient, report
@@ -143,8 +145,19 @@ class SteeredExchange(AnsweringExchange):
         if self.given is None and self.turned is None:
             if message["type"] == "http.response.start":
                 self.begun = True
+                message = self._marked(message)
             return (TimedExchange if self.timed_answer else Exchange).send(self, message)
         return dropped(self)
+
+    def _marked(self, message: Message) -> Message:
+        """Return the start of the response as it leaves: marked if a stage was left out."""
+        try:
+            self.status = message["status"]  # from here on nothing is left out any more
+            if skipped(self) is not None:
+                message = {**message, "headers": marked_partial(message.get("headers", ()))}
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the response
+            self.engine.fault("mark", error)
+        return message
 
     def cut_short(self) -> None:
         """Note that the application was told that its client has left."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from budgetware.answers.facts import ResponseFacts
+from budgetware.wsgi.smaller import as_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,10 +48,7 @@ class Keeping:
             self._note(exchange, code)
             menu = exchange.menu
             if menu is not None and menu.keeps is not None and not self._never:
-                lines = tuple(
-                    (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers
-                )
-                response = ResponseFacts(code, lines)
+                response = ResponseFacts(code, as_bytes(headers))
                 self._draft = self._cache.draft(exchange.asked, menu.keeps, response)
         except Exception as error:  # noqa: BLE001 - it is not kept, that is all
             exchange.engine.fault("keep", error)

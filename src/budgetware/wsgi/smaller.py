@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from budgetware._core.record import RequestRecord
     from budgetware.answers.answer import Answer
+    from budgetware.answers.facts import Header, Headers
     from budgetware.wsgi.exchange import Exchange
 
 
@@ -53,7 +54,16 @@ class Smaller:
 
 def start_of(answer: Answer) -> tuple[str, list[tuple[str, str]]]:
     """Return the status line and the headers of *answer*, as ``start_response`` takes them."""
-    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers]
     known = answer.status in HTTPStatus._value2member_map_
     phrase = HTTPStatus(answer.status).phrase if known else "Answer"
-    return f"{answer.status} {phrase}", headers
+    return f"{answer.status} {phrase}", as_text(answer.headers)
+
+
+def as_text(headers: Iterable[Header]) -> list[tuple[str, str]]:
+    """Return *headers* as PEP 3333 has them: bytes as latin-1 text."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
+def as_bytes(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Return *headers* of an application as the bytes they are sent as."""
+    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers)

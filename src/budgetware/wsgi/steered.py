@@ -13,18 +13,20 @@ from dataclasses import replace
 from random import random
 from typing import TYPE_CHECKING, Any, Final
 
+from budgetware._core.account import skipped
 from budgetware._core.alternative import Gated
 from budgetware._core.course import ONCE_KNOWN, Course
 from budgetware._core.current import current_budget
 from budgetware._core.decide import Action, Decision
 from budgetware._core.interrupt import AnswerNow, turn_of
+from budgetware.answers.answer import marked_partial
 from budgetware.answers.facts import size_of
 from budgetware.answers.menu import refusal
 from budgetware.answers.rejection import LAST_RESORT
 from budgetware.errors import BudgetwareError
 from budgetware.runtime import SERVER_ERROR, WITH_BODY
 from budgetware.wsgi.exchange import Exchange, TimedExchange, leave
-from budgetware.wsgi.smaller import Smaller, start_of
+from budgetware.wsgi.smaller import Smaller, as_bytes, as_text, start_of
 
 if TYPE_CHECKING:
     from budgetware._core.budget import Budget
@@ -235,9 +237,20 @@ class SteeredExchange(Exchange):
         if self.given is not None:
             return _nowhere
         kind = TimedExchange if self.timed_answer else Exchange
-        write = kind.start_response(self, status, headers, *exc_info, **named)
+        sent = self._marked(status, headers)
+        write = kind.start_response(self, status, sent, *exc_info, **named)
         self.keeping.begin(self, status, headers)
         return functools.partial(_write, self, write)
+
+    def _marked(self, status: str, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return the lines of the response as they leave: marked if a stage was left out."""
+        try:
+            self.status = int(status[:3])  # from here on nothing is left out any more
+            if skipped(self) is not None:
+                return as_text(marked_partial(as_bytes(headers)))
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the response
+            self.engine.fault("mark", error)
+        return headers
 
     def ready(self, body: Sequence[bytes]) -> None:
         """End the budget, and keep the response if it is to be kept."""
