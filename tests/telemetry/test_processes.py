@@ -99,6 +99,58 @@ def test_a_fork_while_our_locks_are_held_hangs_nothing() -> None:
     assert run.stdout.strip().splitlines()[-1:] == ["0"], run.stderr
 
 
+EXPORTING = """
+import os, signal, threading, time
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
+from budgetware.telemetry.readers import BudgetPeriodicReader
+
+exporting, go_on, parent = threading.Event(), threading.Event(), os.getpid()
+
+class Exporter(MetricExporter):
+    exports = 0
+    def export(self, data, timeout_millis=10_000, **more):
+        if os.getpid() == parent:
+            exporting.set()
+            go_on.wait()
+        self.exports += 1
+        return MetricExportResult.SUCCESS
+    def force_flush(self, timeout_millis=10_000):
+        return True
+    def shutdown(self, timeout_millis=30_000, **more):
+        pass
+
+exporter = Exporter()
+reader = BudgetPeriodicReader(exporter, 50)
+provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+provider.get_meter("app").create_counter("c").add(1)
+exporting.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(15)  # should it hang, it must not outlive the test
+    provider.shutdown()
+    os._exit(0 if exporter.exports else 3)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+go_on.set()
+provider.shutdown()
+print(code)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_in_the_middle_of_an_export_hangs_nothing() -> None:
+    """A worker of a preloaded master exports and ends, whatever the master was at just then."""
+    run = subprocess.run(
+        [sys.executable, "-c", EXPORTING],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+    assert run.stdout.strip().splitlines()[-1:] == ["0"], run.stderr
+
+
 CONSTRUCTION = """
 import atexit, sys, threading
 registered = []

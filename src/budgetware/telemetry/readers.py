@@ -7,6 +7,9 @@ collected, though: ``_receive_metrics`` is documented as the method to override.
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +142,23 @@ class BudgetPeriodicReader(AggregatedHistograms, PeriodicExportingMetricReader):
         **options: Any,
     ) -> None:
         super().__init__(exporter, export_interval_millis, export_timeout_millis, **options)
+        _pushing.add(self)
+
+
+_pushing: weakref.WeakSet[BudgetPeriodicReader] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    # The SDK starts its exporting thread anew in a child, but not the lock that is held during an
+    # export (open-telemetry/opentelemetry-python#3307): a child that was forked just then would
+    # export nothing, and wait for it for 30 s at its exit.
+    for reader in _pushing:
+        if hasattr(reader, "_export_lock"):
+            reader._export_lock = threading.Lock()  # noqa: SLF001 - there is no other way to it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _points(
