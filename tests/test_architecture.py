@@ -90,8 +90,6 @@ WALL_CLOCKS = ("telemetry.__init__", "telemetry.metrics", "telemetry.spans")
 
 BANNED = {"utils", "util", "common", "helpers", "helper", "manager", "managers", "base", "misc"}
 
-LONGEST = 400
-
 Sources = dict[str, str]
 """Source texts by module below the package: ``_core.policy``, ``telemetry.__init__``."""
 
@@ -238,15 +236,6 @@ def wall_clocks(sources: Sources) -> list[str]:
     return found
 
 
-def long_files(sources: Sources) -> list[str]:
-    """Return files nobody reads in one go."""
-    return [
-        f"{module}: {count} lines"
-        for module, source in sources.items()
-        if (count := len(source.splitlines())) >= LONGEST
-    ]
-
-
 def names_that_say_nothing(sources: Sources) -> list[str]:
     """Return files and folders whose name could stand on anything."""
     return [module for module in sources if BANNED & set(module.split("."))]
@@ -300,7 +289,6 @@ CHECKS: dict[Callable[[Sources], list[str]], Sources] = {
     strangers: {"runtime": "import requests"},
     core_that_is_not_pure: {"_core.engine": "import logging"},
     wall_clocks: {"_core.engine": "import time\nstart = time.time()"},
-    long_files: {"asgi": "x = 1\n" * LONGEST},
     names_that_say_nothing: {"policyfile.utils": ""},
     undocumented: {"asgi": '"""Door."""\nclass Door:\n    """Opens."""\n    def open(self): ...'},
 }
@@ -365,12 +353,3 @@ def test_what_is_allowed_is_not_reported(
 ) -> None:
     """A check that always fails would be no check either."""
     assert check(sources) == []
-
-
-def test_tests_and_examples_can_be_read_too() -> None:
-    """No file that people have to read is longer than a file of the library."""
-    folders = ("tests", "examples", "benchmarks")
-    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    ours = [path for path in files if ".env" not in path.parts]
-
-    assert long_files({str(path): path.read_text("utf-8") for path in ours}) == []
