@@ -142,6 +142,7 @@ class Runtime:
             observers=(*telemetry.observers, *observers, *Runtime._witnesses),
             alarms=telemetry.alarms,
             on_fault=telemetry.on_fault,
+            on_not_kept=telemetry.on_not_kept,
         )
         Runtime._alive.add(self)
         if reload is not None:
@@ -281,14 +282,18 @@ def identity_of(
 ) -> str | None:
     """Return who sent *request*, as the application's *identify* says; ``None`` for nobody.
 
-    Numbers and UUIDs are names, too; anything else is a fault of its own, and nobody.
+    Numbers and UUIDs are names, too, and blank text is nobody's; anything else is a fault of its
+    own, and nobody.
     """
     if identify is None:
         return None
     try:
         identity = identify(request)
-        if identity is None or isinstance(identity, str):
-            return identity
+        if identity is None:
+            return None
+        if isinstance(identity, str):
+            # The anonymous users of Django and Starlette have a name that is empty.
+            return identity if identity.strip() else None
         if isinstance(identity, UUID) or type(identity) is int:
             return str(identity)
         raise TypeError(f"identity gives a str, an int, a UUID or None, not {identity!r:.80}")  # noqa: TRY301 - counted below
@@ -297,20 +302,50 @@ def identity_of(
         return None
 
 
-def check_fallbacks(fallbacks: Mapping[str, object], policy: Policy) -> None:
-    """Refuse fallbacks that cannot be called, and such of routes there are not.
+def checked_fallbacks(fallbacks: Mapping[str, T] | None, policy: Policy) -> dict[str, T]:
+    """Return *fallbacks* by route, unless one cannot be called or is for no route.
 
     Raises:
-        TypeError: One of either.
+        TypeError: One of either, or they are no mapping.
 
     """
-    for route, function in fallbacks.items():
+    if not isinstance(fallbacks, Mapping | None):
+        raise TypeError(
+            f"fallbacks must be a mapping of routes to functions, not {fallbacks!r:.80}"
+        )
+    found = dict(fallbacks or {})
+    for route, function in found.items():
         if not callable(function):
             raise TypeError(f"the fallback of {route!r} must be a function, not {function!r}")
         if route not in policy.routes:
             close = difflib.get_close_matches(route, policy.routes, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise TypeError(f"there is no route {route!r} for a fallback{hint}")
+    return found
+
+
+def check_served_by(store: object, rates: object, *, awaited: bool) -> None:
+    """Refuse a shared store, and shared rates, that are not of this door's kind.
+
+    Args:
+        store: What several processes keep responses in, if anything.
+        rates: What they count their callers in, if anything.
+        awaited: Whether they are asked by coroutines, and not by threads.
+
+    Raises:
+        TypeError: One of them is not.
+
+    """
+    kinds = ("AsyncRedisStore", "AsyncSharedRates") if awaited else ("RedisStore", "SharedRates")
+    for name, given, method, kind in zip(
+        ("store", "rates"), (store, rates), ("get", "take"), kinds, strict=True
+    ):
+        asks = getattr(given, method, None)
+        if given is not None and not (
+            callable(asks) and inspect.iscoroutinefunction(asks) is awaited
+        ):
+            who = "coroutines" if awaited else "threads"
+            raise TypeError(f"{name} must be for {who}, as {kind}, not {type(given).__name__}")
 
 
 def _announce(runtime: Runtime) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,14 @@ from hypothesis import strategies as st
 from tests.answers.requests_made_up import POLICY, full, get
 
 from budgetware._core.policy import CachePolicy
-from budgetware.answers.cache import AsyncResponseCache, ResponseCache
+from budgetware.answers import cache as cache_module
+from budgetware.answers.cache import (
+    MOST_REFRESHED,
+    REFRESH_LEASE_S,
+    AsyncResponseCache,
+    Refresh,
+    ResponseCache,
+)
 from budgetware.answers.cached import cached_answer
 from budgetware.answers.facts import Header, RequestFacts, ResponseFacts
 from budgetware.answers.memory import MemoryStore
@@ -256,6 +264,100 @@ def test_tasks_are_served_alike() -> None:
         assert not AsyncResponseCache().is_shared
 
     asyncio.run(run())
+
+
+def test_writes_elsewhere_drop_nothing() -> None:
+    """Of 1,000 kept responses every one is there after 10,000 writes to other addresses."""
+    cache = ResponseCache()
+    kept = [get(b"/kept/%d" % number) for number in range(1_000)]
+    for request in kept:
+        _keep(cache, request, full(), request.target, 0.0)
+    for number in range(10_000):
+        cache.wrote(get(b"/written/%d" % number, method="POST"), 201, 0.1)
+
+    found = [cache.look_up(request, POLICY, 0.2, 0.0) for request in kept]
+
+    assert [one.stored.body for one in found if one is not None] == [one.target for one in kept]
+
+
+def test_more_writes_than_are_remembered_drop_too_much_and_never_too_little(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An address that was written to is never served from before, however long ago that was."""
+    monkeypatch.setattr(cache_module, "MOST_WRITTEN", 10)
+    cache = ResponseCache()
+    addresses = [b"/%d" % number for number in range(50)]
+    for target in addresses:
+        _keep(cache, get(target), full(), b"before", 0.0)
+    for number, target in enumerate(addresses):
+        cache.wrote(get(target, method="PUT"), 200, 1.0 + number)
+    for target in addresses:
+        assert cache.look_up(get(target), POLICY, 51.5, 0.0) is None
+    _keep(cache, get(b"/0"), full(), b"after", 52.0)
+
+    assert cache.look_up(get(b"/0"), POLICY, 52.5, 0.0) is not None
+    assert len(cache._written._at) == 10
+
+
+def test_a_refresh_that_hangs_is_taken_over() -> None:
+    """Its lease ends; and when it ends after all, the other's lease is left alone."""
+    cache = ResponseCache()
+
+    def begin(now: float, target: bytes = b"/") -> Refresh | None:
+        return cache.begin_refresh(get(target), POLICY, lambda: True, now)
+
+    hanging = begin(0.0)
+    assert hanging is not None
+    assert begin(REFRESH_LEASE_S - 0.1) is None
+    other = begin(REFRESH_LEASE_S)
+    assert other is not None
+    cache.end_refresh(hanging)
+    assert begin(REFRESH_LEASE_S + 1.0) is None
+    cache.end_refresh(other)
+    assert begin(REFRESH_LEASE_S + 2.0) is not None
+
+
+def test_refreshes_that_hang_do_not_use_up_the_room() -> None:
+    """As many as there may be are lost, and later ones begin all the same."""
+    cache = ResponseCache()
+    for now in (0.0, REFRESH_LEASE_S):
+        rights = [
+            cache.begin_refresh(get(b"/%d" % number), POLICY, lambda: True, now)
+            for number in range(MOST_REFRESHED + 1)
+        ]
+        assert [right is None for right in rights] == [False] * MOST_REFRESHED + [True]
+
+
+Told = tuple[str, str | None, str, str, str]
+
+
+def test_what_becomes_of_a_response_is_told() -> None:
+    """Hits and misses, and every reason for which a full one is not kept."""
+    told: list[Told] = []
+    cache = ResponseCache(most_body_bytes=10, told=lambda *one: told.append(one))
+    mine = replace(POLICY, vary=("identity",))
+    cases: list[tuple[RequestFacts, CachePolicy, ResponseFacts, str, str]] = [
+        (get(b"/", (b"range", b"bytes=0-1")), POLICY, full(), "request", ""),
+        (get(), POLICY, full(status=404), "response", ""),
+        (get(), POLICY, full((b"set-cookie", b"a=b")), "response", ""),
+        (get(), POLICY, full((b"vary", b"*")), "varies", ""),
+        (get(), mine, full(), "no_identity", ""),
+        (get(b"/", (b"Cookie", b"a=b")), POLICY, full(), "credentials", "Cookie"),
+        (get(b"/", (b"X-Tenant", b"a")), POLICY, full(), "unlisted_field", "X-Tenant"),
+        (get(), POLICY, full((b"Vary", b"Cookie, Accept")), "varies_by_caller", "cookie"),
+        (get(), POLICY, full((b"content-length", b"11")), "too_long", ""),
+    ]
+    for request, policy, response, _, _ in cases:
+        assert cache.draft(request, policy, response) is None
+    expected = [("signals", "free", "not_kept", *case[3:]) for case in cases]
+    assert told == expected
+
+    del told[:]
+    cache.draft(get(method="POST"), POLICY, full())  # nobody thought it would be
+    cache.look_up(get(), POLICY, 0.0, 0.0)
+    _keep(cache, get(), full(), b"x", 0.0)
+    cache.look_up(get(), POLICY, 0.0, 0.0)
+    assert [one[2] for one in told] == ["miss", "hit"]
 
 
 @pytest.mark.parametrize(

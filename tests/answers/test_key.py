@@ -15,12 +15,26 @@ from budgetware.answers.facts import RequestFacts
 from budgetware.answers.key import (
     KEY_BYTES,
     MOST_VARIED,
-    is_credential,
     key_of,
-    may_be_shared,
     selecting,
     varied_on,
 )
+
+ADDRESSES = (
+    b"Forwarded",
+    b"X-Forwarded-Port",
+    b"X-Forwarded-Tlsversion",
+    b"X-Original-Url",
+    b"X-Original-Anything",
+    b"X-Rewrite-Url",
+    b"X-Any-Host-Name",
+    b"X-Upstream-Scheme",
+    b"X-Script-Prefix",
+    b"X-Client-Proto",
+    b"Front-End-Https",
+    b"X-" + b"a" * 100 + b"-Host",
+)
+"""Fields that applications build addresses from."""
 
 
 def test_every_difference_makes_another_key() -> None:
@@ -37,10 +51,13 @@ def test_every_difference_makes_another_key() -> None:
         replace(plain, identity=""),
         replace(plain, identity="None"),
         replace(plain, identity="\ud800"),
+        replace(plain, sent=b"/A/b"),
+        replace(plain, root=b"/a"),
+        replace(plain, namespace="shop\0staging"),
         replace(plain, headers=((b"host", b"evil.example"),)),
         replace(plain, headers=()),
         get(b"/a/b?c=d", (b"X-Forwarded-Host", b"evil.example")),
-        get(b"/a/b?c=d", (b"x-rewrite-url", b"/admin")),
+        *(get(b"/a/b?c=d", (name, b"/admin")) for name in ADDRESSES),
         replace(plain, target=b"/a/b?c=d4:host=11:api.example", headers=()),
     ]
 
@@ -48,6 +65,12 @@ def test_every_difference_makes_another_key() -> None:
 
     assert len(keys) == 1 + len(different)
     assert {len(key) for key in keys} == {KEY_BYTES}
+
+
+@pytest.mark.parametrize("name", [b"X-Forwarded-For", b"X-Original-Forwarded-For", b"X-Real-Ip"])
+def test_where_a_request_comes_from_makes_no_difference(name: bytes) -> None:
+    """Or every client would have an entry of its own."""
+    assert key_of(get(b"/", (name, b"10.0.0.1")), POLICY, ()) == key_of(get(b"/"), POLICY, ())
 
 
 def test_head_finds_what_get_left() -> None:
@@ -69,24 +92,6 @@ def test_parts_cannot_run_into_each_other(
     ]
 
     assert (keys[0] == keys[1]) == (one == other)
-
-
-@pytest.mark.parametrize("credential", [b"Authorization", b"cookie", b"COOKIE"])
-def test_credentials_of_nobody_are_shared_with_nobody(credential: bytes) -> None:
-    """A request with credentials is only for the cache once the server knows whose it is."""
-    request = get(b"/", (credential, b"secret"))
-
-    assert not may_be_shared(request, POLICY)
-    assert may_be_shared(replace(request, identity="u1"), POLICY)
-    assert may_be_shared(get(), POLICY)
-
-
-def test_a_route_may_ask_for_the_identity() -> None:
-    """Where answers differ by identity, callers that have none share nothing."""
-    policy = replace(POLICY, vary=("identity",))
-
-    assert not may_be_shared(get(), policy)
-    assert may_be_shared(get(identity="u1"), policy)
 
 
 def test_the_fields_of_policy_and_response_are_in_the_key() -> None:
@@ -126,30 +131,3 @@ def test_order_of_names_makes_no_difference() -> None:
     found = {selecting(request, names) for names in itertools.permutations([b"a", b"b", b"c"])}
 
     assert found == {((b"a", b"1"), (b"b", b"2,3"))}
-
-
-@pytest.mark.parametrize(
-    ("name", "says_who"),
-    [
-        (b"X-API-Key", True),
-        (b"apikey", True),
-        (b"X-Auth-Token", True),
-        (b"X-Amz-Security-Token", True),
-        (b"X-Forwarded-User", True),
-        (b"X-Session-Id", True),
-        (b"Cf-Access-Jwt-Assertion", True),
-        (b"X-Tenant", True),
-        (b"Cookie", True),
-        (b"User-Agent", False),
-        (b"Accept-Language", False),
-        (b"X-Request-Id", False),
-        (b"Idempotency-Key", False),
-        (b"Sec-WebSocket-Key", False),
-        (b"X-Forwarded-For", False),
-        (b"Traceparent", False),
-        (b"If-None-Match", False),
-    ],
-)
-def test_a_field_that_may_say_who_sends_it_is_told_by_its_name(name: bytes, says_who: bool) -> None:  # noqa: FBT001 - a case
-    """There is no standard for keys, and the quick starts use one."""
-    assert is_credential(name) is says_who

@@ -8,6 +8,7 @@ import os
 import pickle
 import sys
 import threading
+import traceback
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,8 @@ from budgetware.answers.redis_terms import RedisTerms
 from budgetware.answers.stored import Found
 from budgetware.answers.wire import encoded
 from budgetware.errors import MissingExtra
+from budgetware.limits.tasks import AsyncSharedRates
+from budgetware.limits.threads import SharedRates
 
 pytestmark = pytest.mark.server
 
@@ -294,3 +297,20 @@ def test_only_what_fits_iswritten() -> None:
     assert terms.entry(KEY, stored(bytes(terms.most_bytes)), 0.0) is None
     assert terms.entry(KEY, stored(headers=[(b"x", b"y")] * 600), 0.0) is None
     assert terms.entry(KEY, stored(), 61.0) is None
+
+
+@pytest.mark.parametrize("kind", [RedisStore, AsyncRedisStore, SharedRates, AsyncSharedRates])
+@pytest.mark.parametrize(
+    "url", ["redis://:se/cr#et@127.0.0.1:6379/0", "se cret://127.0.0.1", "redis://u:pw@h:se]cret"]
+)
+def test_a_password_is_in_no_traceback(kind: Any, url: str) -> None:
+    """Neither in what is shown of an error nor in the errors behind it."""
+    more = {"workers": 1} if "Rates" in kind.__name__ else {}
+    with pytest.raises(ValueError, match="cannot be read") as caught:
+        kind(url, **more)
+
+    error: BaseException | None = caught.value
+    assert "cr" not in "".join(traceback.format_exception_only(caught.value))
+    while error is not None:
+        assert "cr" not in str(error)
+        error = error.__cause__ or error.__context__

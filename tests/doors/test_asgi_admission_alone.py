@@ -95,7 +95,7 @@ def test_shared_rates_are_asked_instead() -> None:
 
     assert status(refused) == 429
     assert int(dict(refused.messages[0]["headers"])[b"retry-after"]) >= 7
-    assert shared.asked == [("free", "me", 2.0, 2.0, 1000.0, float("inf"))]
+    assert shared.asked == [("free", "me", 2.0, 2.0, 1000.0, float("inf"), "")]
     assert status(Hall(replace(RATED, mode=Mode.SHADOW), rates=shared).ask()) == 200
     assert len(shared.asked) == 1
 

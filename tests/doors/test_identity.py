@@ -12,10 +12,11 @@ USER = UUID("5d0c9d34-6d0a-4f4c-9a0b-6d3a1c1f2e11")
 
 
 @pytest.mark.parametrize(
-    ("given", "named"), [("me", "me"), (7, "7"), (USER, str(USER)), (None, None)]
+    ("given", "named"),
+    [("me", "me"), (7, "7"), (USER, str(USER)), (None, None), ("", None), (" \t", None)],
 )
 def test_whoever_is_named_is_told_apart(given: object, named: str | None) -> None:
-    """Numbers and UUIDs are what many keys of tables are."""
+    """Numbers and UUIDs are what many keys of tables are; a blank name is an anonymous user's."""
     faults: list[str] = []
 
     assert identity_of(lambda _: given, {}, lambda step, _: faults.append(step)) == named

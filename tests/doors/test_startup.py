@@ -13,6 +13,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import use_span
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
 from tests.servers import free_port
 
 from budgetware import BudgetMiddleware, Policy, PolicyError, budget
@@ -34,6 +37,71 @@ def wsgi_app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return [b"x"]
 
 
+async def coroutine(_: object) -> str:
+    """Be what no door can call for each request."""
+    return "pro"
+
+
+class Tasks:
+    """A store and rates for coroutines."""
+
+    async def get(self, *_: object) -> None:
+        """Find nothing."""
+
+    async def take(self, *_: object) -> float:
+        """Admit."""
+        return 0.0
+
+
+class Threads:
+    """A store and rates for threads."""
+
+    def get(self, *_: object) -> None:
+        """Find nothing."""
+
+    def take(self, *_: object) -> float:
+        """Admit."""
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("door", "given", "kind"),
+    [(BudgetMiddleware, Threads(), "coroutines"), (WsgiMiddleware, Tasks(), "threads")],
+)
+@pytest.mark.parametrize("option", ["store", "rates"])
+def test_what_is_for_the_other_door_is_refused(
+    door: Any, given: object, kind: str, option: str
+) -> None:
+    """It would never find anything, or fail with every request."""
+    with pytest.raises(TypeError, match=f"{option} must be for {kind}") as caught:
+        door(app, policy=Policy(), **{option: given})
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"server_timing": "yes"},
+        {"tier": coroutine},
+        {"identity": coroutine},
+        {"store": Threads()},
+        {"rates": Threads()},
+        {"fallbacks": {"nowhere": print}},
+        {"policy": "/no/such/file.yaml"},
+    ],
+    ids=lambda value: str(*value),
+)
+def test_an_application_that_makes_its_middleware_late_does_not_start(
+    options: dict[str, Any],
+) -> None:
+    """Starlette makes it at start-up, within the running loop: its test client raises, too."""
+    client = TestClient(Starlette(middleware=[Middleware(BudgetMiddleware, **options)]))
+
+    with pytest.raises((TypeError, PolicyError)), client:
+        pytest.fail("it has started")
+
+
 @pytest.mark.parametrize("door", [BudgetMiddleware, WsgiMiddleware])
 @pytest.mark.parametrize(
     ("options", "error", "message"),
@@ -43,7 +111,14 @@ def wsgi_app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         ({"observers": print}, TypeError, "list of callables"),
         ({"observers": [1]}, TypeError, "list of callables"),
         ({"tier": "pro"}, TypeError, "tier must be a function"),
+        ({"tier": coroutine}, TypeError, "tier must be a plain function"),
+        ({"identity": "me"}, TypeError, "identity must be a function"),
+        ({"identity": coroutine}, TypeError, "identity must be a plain function"),
         ({"server_timing": "yes"}, TypeError, "server_timing must be a function"),
+        ({"fallbacks": [print]}, TypeError, "fallbacks must be a mapping"),
+        ({"store": object()}, TypeError, "store must be for"),
+        ({"store": "redis://localhost"}, TypeError, "store must be for"),
+        ({"rates": object()}, TypeError, "rates must be for"),
         ({"reload": True}, ValueError, '"file" or the number of a signal'),
         ({"reload": "always"}, ValueError, '"file" or the number of a signal'),
     ],
@@ -163,7 +238,8 @@ def test_a_kill_switch_that_says_nothing_stops_the_start(monkeypatch: pytest.Mon
 
         await BudgetMiddleware(app, policy=Policy())({"type": "lifespan"}, receive, send)
 
-    anyio.run(start)
+    with pytest.raises(ValueError, match="BUDGETWARE_MODE"):
+        anyio.run(start)
 
     assert told[0]["type"] == "lifespan.startup.failed"
     assert "BUDGETWARE_MODE" in told[0]["message"]

@@ -33,6 +33,27 @@ def test_processes_agree(make: Make, server: RedisServer) -> None:
     assert one.alone == other.alone == 0
 
 
+@pytest.mark.parametrize("kind", [SharedRates, AsyncSharedRates])
+def test_services_on_one_server_share_nothing(kind: type, server: RedisServer) -> None:
+    """Nor do two environments of one, whose callers have the same names."""
+    rates = kind(server.url, workers=1, timeout_s=PATIENT_S)
+    with asyncio.Runner() as runner:
+
+        def take(namespace: str) -> float:
+            found = rates.take("pro", "ann", 0.001, 1.0, 100.0, inf, namespace)
+            wait_s: float = runner.run(found) if asyncio.iscoroutine(found) else found
+            return wait_s
+
+        namespaces = ("shop\0", "shop\0staging", "bank\0", "")
+        assert [take(one) for one in namespaces] == [0.0] * 4
+        assert all(take(one) > 0 for one in namespaces)
+        if kind is AsyncSharedRates:
+            runner.run(rates.aclose())
+        else:
+            rates.close()
+    assert rates.alone == 0
+
+
 def test_what_is_owed_is_earned_back(make: Make, server: RedisServer) -> None:
     """After the wait a request was told, on the server's clock, it is admitted."""
     face = make(server.url)
@@ -95,7 +116,7 @@ def test_an_unreadable_url_does_not_give_its_password_away(
         kind("rediss+odd://:hunter2@host:port/x", workers=1)
 
     assert "hunter2" not in str(caught.value)
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
     with pytest.raises(ValueError, match="at least one worker"):
         kind("redis://host", workers=0)
 

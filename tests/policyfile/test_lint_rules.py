@@ -40,6 +40,17 @@ CASES = {
         ),
         [],
     ),
+    "answers for everybody that are each caller's own": (
+        (
+            "routes:\n  a:\n    match: GET /a\n    answers: [cached]\n"
+            "    cache: {fresh: 1s, vary: [Identity], public: true}\n"
+        ),
+        [(6, "error", "public-and-identity")],
+    ),
+    "answers for everybody": (
+        "routes:\n  a: {match: GET /a, answers: [cached], cache: {fresh: 1s, public: true}}\n",
+        [],
+    ),
     "tier nobody is": (
         TIERS + "routes:\n  a: {match: GET /a, budget: {por: 50ms}}\n",
         [(4, "error", "unknown-tier")],

@@ -34,6 +34,7 @@ _SMALLER: Final = frozenset({Outcome.DEGRADED, Outcome.REJECTED})
 
 B = TypeVar("B", bound=Budget)
 Fault = Callable[[str, Exception, int], None]
+NotKept = Callable[[str, str | None, str, str], object]
 
 
 class Engine:
@@ -46,6 +47,8 @@ class Engine:
         alarms: Told of every request in which something went over a rung of the ladder, or that
             was answered with something smaller.
         on_fault: Told of budgetware's own failures: the step, the error, how many so far.
+        on_not_kept: Told when a route's responses for a tier are not kept for a reason that is
+            new: the route, the tier, the reason, and what in the request or response says so.
         random: Returns numbers in [0, 1).
 
     Attributes:
@@ -62,6 +65,7 @@ class Engine:
         observers: Sequence[Observing] = (),
         alarms: Sequence[Observer] = (),
         on_fault: Fault | None = None,
+        on_not_kept: NotKept | None = None,
         random: Callable[[], float] = random,
     ) -> None:
         self.clock = clock
@@ -72,6 +76,7 @@ class Engine:
         self._audience = Audience(observers, alarms, partial(self.fault, "observe"))
         self._hint = self._audience.hint
         self._on_fault = on_fault
+        self._on_not_kept = on_not_kept
         self._traffic = Traffic(Forecast(), random)
         self.entrance = Entrance(clock, self.tally.passed)
         self.entrance.adopt(policy or Policy())
@@ -289,6 +294,15 @@ class Engine:
                 budget.lane.outlive(budget.close(now), now)
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("outlived", error)
+
+    def cached(self, route: str, tier: str | None, result: str, reason: str, detail: str) -> None:
+        """Count what became of the cache's part in a request: ``hit``, ``miss``, ``not_kept``."""
+        try:
+            is_new = self.tally.cached(route, tier, result, reason)
+            if is_new and reason and self._on_not_kept is not None:
+                self._on_not_kept(route, tier, reason, detail)
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.fault("cached", error)
 
     def _tell(self, record: RequestRecord, lane: Lane, listeners: list[Observer]) -> None:
         alarming = record.level is not None or record.violations

@@ -126,11 +126,21 @@ class TierPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachePolicy:
-    """How long a stored full answer may stand in for a new one, and what separates callers."""
+    """How long a stored full answer may stand in for a new one, and what separates callers.
+
+    Attributes:
+        fresh: Seconds for which it is as good as a new one.
+        stale: Seconds for which it may be used after that.
+        vary: ``identity``, ``tier`` or names of request fields.
+        public: Whether responses are the same for everybody, whatever a request carries besides
+            credentials.
+
+    """
 
     fresh: float = 0.0
     stale: float = 0.0
     vary: tuple[str, ...] = ()
+    public: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +235,7 @@ class Plan:
         cache: What may be stored.
         degraded: Largest share of smaller answers, 1 where nothing is said.
         cancel_safe: Whether work may be cancelled at the deadline.
+        namespace: The service and its environment, told apart from others on a shared server.
 
     """
 
@@ -243,6 +254,7 @@ class Plan:
     cache: CachePolicy | None = None
     degraded: float = 1.0
     cancel_safe: bool = False
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +297,13 @@ class Policy:
         """The tier of unknown callers: the first in the file, ``None`` without tiers."""
         return next(iter(self.tiers), None)
 
+    @property
+    def namespace(self) -> str:
+        """The service and its environment as one text; empty when neither has a name."""
+        return (
+            f"{self.service}\0{self.environment or ''}" if self.service or self.environment else ""
+        )
+
     def limit_s(self, route: Route | None, tier: str | None) -> float:
         """Return the seconds *route* promises *tier*; ``inf`` when nothing is promised.
 
@@ -324,6 +343,7 @@ class Policy:
             clock=Clock.FIRST_BYTE if route is None else route.clock,
             ladder=self.ladder,
             mode=self.mode_of(route, tier),
+            namespace=self.namespace,
             **_attitude(None if tier is None else self.tiers.get(tier)),
             **_alternatives(route),
         )

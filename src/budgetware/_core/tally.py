@@ -200,6 +200,7 @@ class Tally:
         self.decisions: dict[Choice, int] = {}
         self.degraded: dict[tuple[str, str | None, str, str], int] = {}
         self.admission: dict[tuple[str | None, Mode, str], int] = {}
+        self.cache: dict[tuple[str, str | None, str, str | None], int] = {}
         self.forecasts: dict[tuple[str, str | None, bool], Foreseen] = {}
         self.smaller: list[tuple[RequestSeries, str, float]] = []
         # Weak: who decides by one owns it, and lets it go when its policy is no longer in force.
@@ -286,6 +287,15 @@ class Tally:
             if key not in self.degraded and len(self.degraded) >= MOST_SERIES:
                 key = (OTHER, None, answer, OTHER)
             self.degraded[key] = self.degraded.get(key, 0) + 1
+
+    def cached(self, route: str, tier: str | None, result: str, reason: str) -> bool:
+        """Count what became of the cache's part in a request; tell whether that is the first."""
+        with self.lock:
+            key = (route, tier, result, reason or None)
+            if key not in self.cache and len(self.cache) >= MOST_SERIES:
+                key = (OTHER, None, result, reason or None)
+            count = self.cache[key] = self.cache.get(key, 0) + 1
+        return count == 1
 
     def passed(self, tier: str | None, mode: Mode, passage: str) -> None:
         """Count what became of a request at the entrance that was not just let in."""

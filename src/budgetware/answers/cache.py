@@ -9,20 +9,21 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from array import array
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from hashlib import blake2b
 from math import inf
-from typing import Final
+from typing import Final, Protocol
 
 from budgetware._core.policy import CachePolicy
+from budgetware.answers.anonymity import may_be_credential, why_unshared
 from budgetware.answers.facts import RequestFacts, ResponseFacts, end_to_end, values_of
 from budgetware.answers.key import (
     MOST_VARIED,
-    depends_on_credentials,
     key_of,
-    may_be_shared,
+    named_in,
     selecting,
     varied_on,
 )
@@ -34,11 +35,46 @@ from budgetware.answers.tee import MOST_BODY_BYTES, Tee
 MOST_REFRESHED: Final = 64
 """Stored responses that may be made anew at the same time."""
 
-MARKS: Final = 65_536
-"""How many marks there are for addresses that were written to; some addresses share one."""
+REFRESH_LEASE_S: Final = 10.0
+"""Seconds after which a refresh that has not ended is taken for lost, and another may begin."""
+
+MOST_WRITTEN: Final = 65_536
+"""Addresses that were written to last and are remembered one by one."""
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _FAILED: Final = 400
+
+
+class NotKept(StrEnum):
+    """Why a full response is not kept, besides the reasons of ``anonymity.Unshared``."""
+
+    REQUEST = "request"
+    RESPONSE = "response"
+    VARIES = "varies"
+    VARIES_BY_CALLER = "varies_by_caller"
+    TOO_LONG = "too_long"
+
+
+class Told(Protocol):
+    """Hears what became of the cache's part in a request."""
+
+    def __call__(
+        self, route: str, tier: str | None, result: str, reason: str, detail: str, /
+    ) -> object:
+        """Take note.
+
+        Args:
+            route: The request's route.
+            tier: Its tier.
+            result: ``hit``, ``miss`` or ``not_kept``.
+            reason: Why it was not kept, one of ``NotKept`` or ``Unshared``; empty otherwise.
+            detail: What in the request or the response says so; not from a closed set.
+
+        """
+
+
+def _tell_nobody(*_: object) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +93,46 @@ class Draft:
     begun: Stored
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Refresh:
+    """The right to make one stored response anew.
+
+    Attributes:
+        key: Under which it is kept.
+        until: When the right is lost, in monotonic seconds.
+
+    """
+
+    key: bytes
+    until: float
+
+
+class _Written:
+    """When each address was last written to; what is forgotten counts as written to since then."""
+
+    def __init__(self) -> None:
+        # Re-entrant: the garbage collector may finish an abandoned request of the same thread.
+        self._lock = threading.RLock()
+        self._at: OrderedDict[int, float] = OrderedDict()
+        self._forgotten = -inf
+
+    def note(self, mark: int, now: float) -> None:
+        """Note that the address with *mark* was written to at *now*."""
+        with self._lock:
+            self._at[mark] = now
+            self._at.move_to_end(mark)
+            if len(self._at) > MOST_WRITTEN:
+                _, self._forgotten = self._at.popitem(last=False)
+
+    def renew_lock(self) -> None:
+        """Begin anew with the lock, in a child process: a thread of the parent may have held it."""
+        self._lock = threading.RLock()
+
+    def at(self, mark: int) -> float:
+        """Return when the address with *mark* was last written to, at the latest."""
+        return self._at.get(mark, self._forgotten)
+
+
 class _Shelf:
     """What both caches do alike: whatever needs no waiting."""
 
@@ -65,14 +141,16 @@ class _Shelf:
         memory: MemoryStore | None,
         shared: Store | AsyncStore | None,
         most_body_bytes: int,
+        told: Told,
     ) -> None:
         self.memory = MemoryStore() if memory is None else memory
         self._keepers = (self.memory,) if shared is None else (self.memory, shared)
         self._most_body_bytes = most_body_bytes
+        self._told = told
         self._lock = threading.Lock()
         self._varied: dict[str, frozenset[bytes]] = {}
-        self._written: array[float] | None = None
-        self._refreshed: set[bytes] = set()
+        self._written = _Written()
+        self._refreshed: dict[bytes, Refresh] = {}
         _after_fork.add(self)
 
     @property
@@ -90,17 +168,34 @@ class _Shelf:
 
         Ask when the response starts, and never about what is sent instead of the full one.
         """
-        if not (may_be_kept(request) and may_be_shared(request, policy)):
-            return None
+        found = self._draft(request, policy, response)
+        if isinstance(found, Draft):
+            return found
+        if request.method == "GET":
+            self._told(request.route, request.tier, "not_kept", *found)
+        return None
+
+    def _draft(  # noqa: PLR0911 - one list of reasons, to be read from top to bottom
+        self, request: RequestFacts, policy: CachePolicy, response: ResponseFacts
+    ) -> Draft | tuple[str, str]:
+        if not may_be_kept(request):
+            return NotKept.REQUEST, ""
         lasts = lifetime(response, policy)
+        if lasts is None:
+            return NotKept.RESPONSE, ""
         names = varied_on(response)
-        if lasts is None or names is None:
-            return None
-        if request.identity is None and depends_on_credentials(names):
-            return None
+        if names is None:
+            return NotKept.VARIES, ""
+        unshared = why_unshared(request, policy, named_in(policy) | names)
+        if unshared is not None:
+            return unshared
+        if request.identity is None and (by := names_caller(names)):
+            return NotKept.VARIES_BY_CALLER, by
         tee = Tee(declared_length(response.headers), self._most_body_bytes)
-        if not tee.collecting or not self._learn(request.route, names):
-            return None
+        if not tee.collecting:
+            return NotKept.TOO_LONG, ""
+        if not self._learn(request.route, names):
+            return NotKept.VARIES, ""
         begun = Stored(
             status=response.status,
             headers=end_to_end(response.headers),
@@ -139,43 +234,53 @@ class _Shelf:
         """
         if request.method in _SAFE or status >= _FAILED:
             return
-        if self._written is None:
-            with self._lock:
-                if self._written is None:
-                    self._written = array("d", [-inf]) * MARKS
-        self._written[_mark(request)] = now
+        self._written.note(_mark(request), now)
 
     def begin_refresh(
-        self, request: RequestFacts, policy: CachePolicy, spend: Callable[[], bool]
-    ) -> bytes | None:
-        """Return the key of the stored response that *request*'s work is to make anew.
+        self, request: RequestFacts, policy: CachePolicy, spend: Callable[[], bool], now: float
+    ) -> Refresh | None:
+        """Return the right to make the stored response to *request* anew, if it is to be had.
 
-        One request at a time does so for each key; others get ``None`` and leave it at the stored
-        response. Whoever got the key gives it back with ``end_refresh``, whatever came of it.
+        One request at a time has it for each stored response; the others leave it at that one.
+        Whoever got it gives it back with ``end_refresh``, whatever came of it.
 
         Args:
             request: The request, which was answered from the cache.
             policy: Its route's.
             spend: Tells whether such work may be done now; asked last.
+            now: Monotonic seconds.
 
         """
         key = self._key(request, policy)
+        if key is None:
+            return None
         with self._lock:
-            refreshed = self._refreshed
-            if key is None or key in refreshed or len(refreshed) >= MOST_REFRESHED or not spend():
+            under_way = self._refreshed
+            for lost in [one for one in under_way.values() if one.until <= now]:
+                del under_way[lost.key]
+            if key in under_way or len(under_way) >= MOST_REFRESHED or not spend():
                 return None
-            refreshed.add(key)
-        return key
+            refresh = under_way[key] = Refresh(key, now + REFRESH_LEASE_S)
+        return refresh
 
-    def end_refresh(self, key: bytes) -> None:
-        """Let another request make the response under *key* anew."""
+    def end_refresh(self, refresh: Refresh) -> None:
+        """Let another request make the response anew."""
         with self._lock:
-            self._refreshed.discard(key)
+            if self._refreshed.get(refresh.key) is refresh:
+                del self._refreshed[refresh.key]
 
     def _key(self, request: RequestFacts, policy: CachePolicy) -> bytes | None:
-        if not (may_be_answered(request) and may_be_shared(request, policy)):
+        if not may_be_answered(request):
             return None
-        return key_of(request, policy, self._varied.get(request.route, frozenset()))
+        varied = self._varied.get(request.route, frozenset())
+        if why_unshared(request, policy, named_in(policy) | varied) is not None:
+            return None
+        return key_of(request, policy, varied)
+
+    def _served(self, found: Found | None, request: RequestFacts) -> Found | None:
+        """Return *found*, having told of it."""
+        self._told(request.route, request.tier, "miss" if found is None else "hit", "", "")
+        return found
 
     def _checked(self, found: Found | None, request: RequestFacts, now: float) -> Found | None:
         if found is None or not found.is_usable:
@@ -184,12 +289,9 @@ class _Shelf:
         varied = varied_on(ResponseFacts(stored.status, stored.headers))
         if varied is None or stored.selecting != selecting(request, varied):
             return None
-        if request.identity is None and depends_on_credentials(varied):
+        if request.identity is None and names_caller(varied):
             return None
-        written = self._written
-        if written is not None and now - found.resident_s <= written[_mark(request)]:
-            return None
-        return found
+        return None if now - found.resident_s <= self._written.at(_mark(request)) else found
 
     def _learn(self, route: str, names: frozenset[bytes]) -> bool:
         # A request's key is made before its response is known, so its route has to tell.
@@ -211,6 +313,7 @@ class ResponseCache(_Shelf):
         memory: This process's own store.
         shared: One that several processes use, if any.
         most_body_bytes: A longer body is not kept.
+        told: Hears of what is found, and of what is not kept.
 
     """
 
@@ -220,8 +323,9 @@ class ResponseCache(_Shelf):
         shared: Store | None = None,
         *,
         most_body_bytes: int = MOST_BODY_BYTES,
+        told: Told = _tell_nobody,
     ) -> None:
-        super().__init__(memory, shared, most_body_bytes)
+        super().__init__(memory, shared, most_body_bytes, told)
         self._shared = shared
 
     def look_up(
@@ -242,11 +346,12 @@ class ResponseCache(_Shelf):
         """
         key = self._key(request, policy)
         if key is None:
-            return None
-        mine = self._checked(self.memory.get(key, now), request, now)
-        if self._shared is None or (mine is not None and mine.is_fresh):
-            return mine
-        return _better(mine, self._checked(self._shared.get(key, now, wait_s), request, now))
+            return self._served(None, request)
+        found = self._checked(self.memory.get(key, now), request, now)
+        if self._shared is not None and not (found is not None and found.is_fresh):
+            theirs = self._shared.get(key, now, wait_s)
+            found = _better(found, self._checked(theirs, request, now))
+        return self._served(found, request)
 
 
 class AsyncResponseCache(_Shelf):
@@ -256,6 +361,7 @@ class AsyncResponseCache(_Shelf):
         memory: This process's own store.
         shared: One that several processes use, if any.
         most_body_bytes: A longer body is not kept.
+        told: Hears of what is found, and of what is not kept.
 
     """
 
@@ -265,8 +371,9 @@ class AsyncResponseCache(_Shelf):
         shared: AsyncStore | None = None,
         *,
         most_body_bytes: int = MOST_BODY_BYTES,
+        told: Told = _tell_nobody,
     ) -> None:
-        super().__init__(memory, shared, most_body_bytes)
+        super().__init__(memory, shared, most_body_bytes, told)
         self._shared = shared
 
     async def look_up(
@@ -279,11 +386,12 @@ class AsyncResponseCache(_Shelf):
         """Return the response that may stand in for that to *request*; see ``ResponseCache``."""
         key = self._key(request, policy)
         if key is None:
-            return None
-        mine = self._checked(self.memory.get(key, now), request, now)
-        if self._shared is None or (mine is not None and mine.is_fresh):
-            return mine
-        return _better(mine, self._checked(await self._shared.get(key, now, wait_s), request, now))
+            return self._served(None, request)
+        found = self._checked(self.memory.get(key, now), request, now)
+        if self._shared is not None and not (found is not None and found.is_fresh):
+            theirs = await self._shared.get(key, now, wait_s)
+            found = _better(found, self._checked(theirs, request, now))
+        return self._served(found, request)
 
 
 def _better(mine: Found | None, theirs: Found | None) -> Found | None:
@@ -292,12 +400,17 @@ def _better(mine: Found | None, theirs: Found | None) -> Found | None:
     return min(mine, theirs, key=lambda found: found.resident_s)
 
 
+def names_caller(names: Iterable[bytes]) -> str:
+    """Return the first of the fields called *names* that says who the caller is, or nothing."""
+    return next((name.decode("latin-1") for name in sorted(names) if may_be_credential(name)), "")
+
+
 def _mark(request: RequestFacts) -> int:
     digest = blake2b(digest_size=8)
     for host in values_of(request.headers, b"host"):
         digest.update(host.lower() + b"\n")
-    digest.update(request.target)
-    return int.from_bytes(digest.digest(), "big") % MARKS
+    digest.update(request.root + b"\n" + request.target)
+    return int.from_bytes(digest.digest(), "big")
 
 
 _after_fork: weakref.WeakSet[_Shelf] = weakref.WeakSet()
@@ -307,7 +420,8 @@ def _begin_anew() -> None:
     # A thread of the parent may have held the lock, and the parent's requests are not the child's.
     for shelf in _after_fork:
         shelf._lock = threading.Lock()  # noqa: SLF001 - the same file
-        shelf._refreshed = set()  # noqa: SLF001 - likewise
+        shelf._refreshed = {}  # noqa: SLF001 - likewise
+        shelf._written.renew_lock()  # noqa: SLF001 - likewise
 
 
 if hasattr(os, "register_at_fork"):

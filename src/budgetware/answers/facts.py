@@ -9,11 +9,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 Header = tuple[bytes, bytes]
 Headers = tuple[Header, ...]
 
 _MOST_DIGITS: Final = 15
+_AS_SENT: Final = "/:@!$&'()*+,;=~"
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
 _FORBIDDEN_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -41,21 +43,29 @@ class RequestFacts:
     Attributes:
         route: The name of the route the policy matched.
         method: The method, exactly as it came.
-        target: The raw path and, after ``?``, the raw query; nothing decoded or normalised.
+        target: The path as the application is given it, encoded, and after ``?`` the raw query.
+        sent: The path as the client has sent it, where the server tells and it differs.
+        root: The part of the path the application is mounted at.
         headers: Name and value of every line, in order.
         scheme: ``http`` or ``https``.
+        namespace: The service and its environment; others that use the same store have another.
         tier: The tier's name, ``None`` outside any tier.
         identity: Who the server has found the caller to be; ``None`` when it does not know.
+        known_by: What besides the headers says who the caller is; ``None`` for nothing.
 
     """
 
     route: str
     method: str
     target: bytes
+    sent: bytes = b""
+    root: bytes = b""
     headers: Sequence[Header] = ()
     scheme: str = "http"
+    namespace: str = ""
     tier: str | None = None
     identity: str | None = None
+    known_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,11 @@ class ResponseFacts:
 def values_of(headers: Iterable[Header], name: bytes) -> list[bytes]:
     """Return the values of all lines of *name*, which is given in lower case."""
     return [value for found, value in headers if found.lower() == name]
+
+
+def encoded_path(path: bytes) -> bytes:
+    """Return a decoded *path* as clients send it, RFC 3986 section 3.3: one spelling of each."""
+    return quote(path, safe=_AS_SENT).encode("ascii")
 
 
 def size_of(request: RequestFacts) -> float | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from budgetware.answers.circuit import Circuit
 from budgetware.answers.errands import Errands
-from budgetware.answers.redis_terms import MOST_AT_ONCE, OPERATION_S, RedisTerms
+from budgetware.answers.redis_terms import MOST_AT_ONCE, OPERATION_S, RedisTerms, made_from
 from budgetware.answers.stored import Found, Stored
 from budgetware.answers.tee import MOST_BODY_BYTES
 from budgetware.errors import MissingExtra
@@ -37,7 +37,8 @@ class RedisStore:
 
     Args:
         url: Such as ``redis://localhost:6379/0``, ``rediss://`` or ``unix://``.
-        prefix: Begins every name in the server; one per service and environment.
+        prefix: Begins every name in the server. The policy's ``service`` and environment are in
+            every name, too; services that have neither need a prefix of their own.
         secret: When given, entries made without it are misses; at most 64 bytes.
         operation_s: The longest wait for one operation, at most a second.
         most_body_bytes: A longer body is neither kept nor read.
@@ -64,7 +65,7 @@ class RedisStore:
             from redis.retry import Retry  # noqa: PLC0415
         except ImportError:
             raise MissingExtra("redis", "redis") from None
-        address = parse_url(url)  # type: ignore[no-untyped-call]
+        address = made_from(url, parse_url)
         self._terms = RedisTerms(address, prefix, secret, operation_s, most_body_bytes)
         pool = redis.ConnectionPool(**self._terms.options(), retry=Retry(NoBackoff(), 0))
         self._client: redis.Redis = redis.Redis.from_pool(pool)
@@ -145,7 +146,8 @@ class AsyncRedisStore:
 
     Args:
         url: As for ``RedisStore``, and so are the others.
-        prefix: Begins every name in the server; one per service and environment.
+        prefix: Begins every name in the server. The policy's ``service`` and environment are in
+            every name, too; services that have neither need a prefix of their own.
         secret: When given, entries made without it are misses; at most 64 bytes.
         operation_s: The longest wait for one operation, at most a second.
         most_body_bytes: A longer body is neither kept nor read.
@@ -169,7 +171,9 @@ class AsyncRedisStore:
             from redis.asyncio.connection import parse_url  # noqa: PLC0415 - an extra
         except ImportError:
             raise MissingExtra("redis", "redis") from None
-        self._terms = RedisTerms(parse_url(url), prefix, secret, operation_s, most_body_bytes)
+        self._terms = RedisTerms(
+            made_from(url, parse_url), prefix, secret, operation_s, most_body_bytes
+        )
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, redis.asyncio.Redis]
         self._clients = weakref.WeakKeyDictionary()
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -6,8 +6,9 @@ it still lives. The server's own countdown tells its age, so no clocks of hosts 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 from budgetware.answers.circuit import FAILURES_TO_OPEN, Circuit
 from budgetware.answers.redis_room import Room
@@ -15,12 +16,33 @@ from budgetware.answers.redis_silence import server_at
 from budgetware.answers.stored import Found, Stored
 from budgetware.answers.wire import SECRET_BYTES, decoded, encoded
 
+T = TypeVar("T")
+
 OPERATION_S: Final = 0.02
 """The longest any request waits for one operation."""
 HEADER_BYTES: Final = 64 * 1024
 """What an entry may have besides its body."""
 MOST_AT_ONCE: Final = 32
 """Operations under way in one process; what is over it is a miss."""
+
+
+def made_from(url: str, make: Callable[[str], T]) -> T:
+    """Return what *make* makes of *url*.
+
+    Raises:
+        ValueError: It cannot be read. Its text, parts of which may be a password, is neither in
+            the error nor in one behind it.
+
+    """
+    made = []
+    with suppress(Exception):  # whatever it says repeats parts of the address
+        made.append(make(url))
+    if not made:
+        raise ValueError(
+            "the URL of the Redis server cannot be read: its scheme is redis://, rediss:// or "
+            "unix://, and /, # and ? in a password are written as %2F, %23 and %3F"
+        )
+    return made[0]
 
 
 class RedisTerms:

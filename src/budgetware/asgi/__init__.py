@@ -7,7 +7,6 @@ and its return value and exceptions are its own.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,13 @@ from budgetware.asgi.exchange import (
 )
 from budgetware.errors import BudgetwareError
 from budgetware.names import TIER_KEY
-from budgetware.runtime import WITH_BODY, Runtime, check_callables, check_fallbacks
+from budgetware.runtime import (
+    WITH_BODY,
+    Runtime,
+    check_callables,
+    check_served_by,
+    checked_fallbacks,
+)
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -64,8 +69,9 @@ class BudgetMiddleware:
 
     Raises:
         PolicyError: The policy file cannot be used.
-        TypeError: An option does not exist, *tier* or *server_timing* cannot be called, *rates* are
-            not for coroutines, or a fallback is no function or for no route.
+        TypeError: An option does not exist; *tier*, *identity* or *server_timing* cannot be called,
+            or only be awaited; *store* or *rates* are not for coroutines; a fallback is no function
+            or for no route.
         ValueError: ``BUDGETWARE_MODE`` names no mode.
 
     """
@@ -82,17 +88,15 @@ class BudgetMiddleware:
         server_timing: bool | Callable[[Scope], bool] = False,
         **options: Unpack[Options],
     ) -> None:
-        fallbacks = dict(fallbacks or {})
-        check_callables(tier=tier, identity=identity, server_timing=server_timing or None)
-        if rates is not None and not inspect.iscoroutinefunction(rates.take):
-            raise TypeError(f"rates must be for coroutines, as AsyncSharedRates, not {rates!r}")
         self._app = app
         self._tier = tier
         self._kind = TimedExchange if server_timing is True else Exchange
         self._tells_timing = server_timing if callable(server_timing) else None
         try:
+            check_callables(tier=tier, identity=identity, server_timing=server_timing or None)
+            check_served_by(store, rates, awaited=True)
             self._runtime = Runtime.start(**options)
-            check_fallbacks(fallbacks, self._runtime.engine.policy)
+            fallbacks = checked_fallbacks(fallbacks, self._runtime.engine.policy)
         except (BudgetwareError, TypeError, ValueError) as error:
             if not _in_event_loop():
                 raise
@@ -103,7 +107,7 @@ class BudgetMiddleware:
                 Policy(service="refused"), {"histograms": "off", "traces": "off"}
             )
         self._engine = self._runtime.engine
-        self._answering = (identity, fallbacks, store, rates)
+        self._answering = (identity, fallbacks or {}, store, rates)
         self._steers: Helm | None = None
         if self._engine.steers:
             self._helm()
@@ -202,5 +206,6 @@ def _refusing(error: Exception) -> ASGIApp:
             raise error
         await receive()
         await send({"type": "lifespan.startup.failed", "message": str(error)})
+        raise error  # some test clients wait for the call to end with one
 
     return refuse

@@ -67,6 +67,9 @@ class AnsweringExchange(Exchange):
     def cut_short(self) -> None:
         """Note that the application was told that its client has left."""
 
+    def has_body(self) -> None:
+        """Note that the request has brought a body with it that nothing had announced."""
+
     async def answer(self, reason: str, *, always: bool = False) -> None:
         """Send something smaller, if there is something and nobody has begun to answer.
 

@@ -27,7 +27,7 @@ def patient(exchange: AnsweringExchange, receive: Receive) -> Receive:
 
     It is held back for ``HOLD_S``, so that work that ends with it is not cut short and nothing
     that waits for it waits for ever. Who is still reading the request is told at once: there is
-    nothing more to read.
+    nothing more to read. A body that a GET has after all is noted: it is no part of any key.
     """
     pending = True
 
@@ -37,6 +37,8 @@ def patient(exchange: AnsweringExchange, receive: Receive) -> Receive:
         kind = message["type"]
         if kind == "http.request":
             pending = message.get("more_body", False)
+            if message.get("body") and exchange.asked.method == "GET":
+                exchange.has_body()
         elif kind == "http.disconnect":
             if not pending and exchange.is_behind:
                 await anyio.sleep(HOLD_S)

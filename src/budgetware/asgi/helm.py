@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from random import random
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from budgetware._core.current import current_budget
 from budgetware.answers.cache import AsyncResponseCache
-from budgetware.answers.facts import RequestFacts
 from budgetware.answers.menu import SHARED_S, Menu
+from budgetware.asgi.asked import facts_of
 from budgetware.asgi.exchange import ASGIApp, Exchange, Receive, Scope, Send, TimedExchange
 from budgetware.asgi.gate import Gate
 from budgetware.asgi.keeping import Keeping
@@ -20,7 +19,6 @@ from budgetware.runtime import WITH_BODY, identity_of
 
 if TYPE_CHECKING:
     from budgetware._core.engine import Engine
-    from budgetware._core.policy import Plan
     from budgetware._core.steering import Steering
     from budgetware.answers.stored import AsyncStore
     from budgetware.limits.tasks import AsyncSharedRates
@@ -63,7 +61,7 @@ class Helm:
         self._kind_in = kind_in
         self._identity, self._fallbacks, store, rates = answering
         self._gate = Gate(engine, rates)
-        self._cache = AsyncResponseCache(shared=store)
+        self._cache = AsyncResponseCache(shared=store, told=engine.cached)
         self._shared_s = 0.0 if store is None else SHARED_S
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> Any:
@@ -76,7 +74,8 @@ class Helm:
             exchange.engine = engine
             exchange.forward = send
             exchange.timed_answer = self._kind_in(scope) is TimedExchange
-            asked = self._facts(scope, lane.plan)
+            who = identity_of(self._identity, scope, engine.fault)
+            asked = facts_of(scope, lane.plan, who)
             exchange.prepare(scope, asked, self._menu, Keeping(self._cache))
             visit = engine.entrance.visit(lane.plan, method, path, root)
             if lane.steering is not None and visit is None:
@@ -115,18 +114,3 @@ class Helm:
             found = Menu(plan, self._cache, fallback, random, self._engine.fault, self._shared_s)
             steering.menu = found
         return found
-
-    def _facts(self, scope: Scope, plan: Plan) -> RequestFacts:
-        """Return what the answers want to know of the request in *scope*."""
-        path, query = scope.get("raw_path"), scope.get("query_string")
-        if not path:  # a server need not keep it; decoded, a ? in the path is not the query's
-            path = quote(scope["path"]).encode("ascii")
-        return RequestFacts(
-            route=plan.route,
-            method=scope["method"],
-            target=path + b"?" + query if query else path,
-            headers=tuple(scope.get("headers", ())),
-            scheme=scope.get("scheme", "http"),
-            tier=plan.tier,
-            identity=identity_of(self._identity, scope, self._engine.fault),
-        )

@@ -5,13 +5,15 @@ The response is looked at as it passes, whether or not it still reaches the clie
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from budgetware.answers.facts import ResponseFacts
+from budgetware.asgi.asked import known_by
 from budgetware.runtime import SERVER_ERROR
 
 if TYPE_CHECKING:
-    from budgetware.answers.cache import AsyncResponseCache, Draft
+    from budgetware.answers.cache import AsyncResponseCache, Draft, Refresh
     from budgetware.answers.menu import Menu
     from budgetware.asgi.answering import AnsweringExchange
     from budgetware.asgi.exchange import Message
@@ -30,7 +32,7 @@ class Keeping:
 
     """
 
-    __slots__ = ("_cache", "_cut", "_draft", "_gave_up", "_refreshed", "_took_s", "whole")
+    __slots__ = ("_cache", "_cut", "_draft", "_gave_up", "_refresh", "_took_s", "whole")
 
     def __init__(self, cache: AsyncResponseCache) -> None:
         self._cache = cache
@@ -38,18 +40,18 @@ class Keeping:
         self._cut = False
         self._gave_up = False
         self._took_s = 0.0
-        self._refreshed: bytes | None = None
+        self._refresh: Refresh | None = None
         self.whole = False
 
     def may_refresh(self, exchange: AnsweringExchange, menu: Menu) -> bool:
         """Tell whether the work is to go on to make a stored response anew; one at a time may."""
         try:
             if menu.keeps is not None:
-                asked, spend = exchange.asked, exchange.course.spend
-                self._refreshed = self._cache.begin_refresh(asked, menu.keeps, spend)
+                asked, spend, clock = exchange.asked, exchange.course.spend, exchange.clock
+                self._refresh = self._cache.begin_refresh(asked, menu.keeps, spend, clock())
         except Exception as error:  # noqa: BLE001 - it stays stale, that is all
             exchange.engine.fault("refresh", error)
-        return self._refreshed is not None
+        return self._refresh is not None
 
     def leave(self, exchange: AnsweringExchange) -> None:
         """Keep what only now is known to be whole, and let others make the response anew."""
@@ -60,10 +62,10 @@ class Keeping:
                 self._cache.keep(draft, self._took_s, clock())
             except Exception as error:  # noqa: BLE001 - it is not kept, that is all
                 exchange.engine.fault("keep", error)
-        key, self._refreshed = self._refreshed, None
-        if key is not None:
+        refresh, self._refresh = self._refresh, None
+        if refresh is not None:
             try:
-                self._cache.end_refresh(key)
+                self._cache.end_refresh(refresh)
             except Exception as error:  # noqa: BLE001 - likewise
                 exchange.engine.fault("refresh", error)
 
@@ -106,7 +108,10 @@ class Keeping:
         keeps = None if menu is None or self._gave_up else menu.keeps
         if keeps is not None and not message.get("trailers", False):
             response = ResponseFacts(status, tuple(message.get("headers", ())))
-            self._draft = self._cache.draft(exchange.asked, keeps, response)
+            asked = exchange.asked
+            if asked.known_by is None:  # who it is may have been found out on the way in
+                asked = replace(asked, known_by=known_by(exchange.scope))
+            self._draft = self._cache.draft(asked, keeps, response)
 
     def _add(self, exchange: AnsweringExchange, message: Message) -> None:
         draft = self._draft

@@ -163,6 +163,10 @@ class SteeredExchange(AnsweringExchange):
         """Note that the application was told that its client has left."""
         self.keeping.cut_short()
 
+    def has_body(self) -> None:
+        """Note that the request has brought a body with it that nothing had announced."""
+        self.keeping.give_up()
+
     def gone(self) -> None:
         """Note that the client left; once it was answered by us that is no news."""
         if self.given is None:

@@ -14,8 +14,10 @@ import time
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
+from budgetware.answers.redis_terms import made_from
 from budgetware.errors import MissingExtra
 from budgetware.limits.script import DIGEST, SCRIPT, wait_s_of
 
@@ -61,10 +63,10 @@ class Connections:
 
     def __init__(self, url: str, timeout_s: float, most_open: int = MOST_OPEN) -> None:
         options = bounded_options(timeout_s)
-        try:
-            self._pool = redis.ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **options)
-        except Exception:  # noqa: BLE001 - its message repeats parts of the URL
-            raise ValueError("the URL of the Redis server cannot be read") from None
+        self._pool = made_from(
+            url,
+            partial(redis.ConnectionPool.from_url, retry=Retry(NoBackoff(), 0), **options),
+        )
         self._most_open = most_open
         self._begin()
         _after_fork.add(self)

@@ -41,7 +41,7 @@ _LONGEST_US = LONGEST_WAIT_S * 1e6
 _FASTEST_PER_S = 1e6  # the server's clock counts microseconds
 
 
-def key_of(prefix: str, tier: str | None, identity: Hashable) -> str:
+def key_of(prefix: str, tier: str | None, identity: Hashable, namespace: str = "") -> str:
     """Return the caller's key: of bounded length, and nobody can read the identity from it.
 
     Args:
@@ -49,11 +49,14 @@ def key_of(prefix: str, tier: str | None, identity: Hashable) -> str:
         tier: The caller's tier.
         identity: A ``str``, or something whose ``repr`` is the same in every process; ``None``
             for all of the tier whom nobody knows.
+        namespace: The service and its environment.
 
     """
     text = f"s{identity}" if isinstance(identity, str) else f"r{identity!r}"
-    told = f"{tier is None}\0{tier or ''}\0{text}".encode("utf-8", "surrogatepass")
-    return f"{prefix}{blake2b(told, digest_size=16).hexdigest()}"
+    parts = (namespace, str(tier is None), tier or "", text)
+    told = [part.encode("utf-8", "surrogatepass") for part in parts]
+    digest = blake2b(b"".join(b"%d:%b" % (len(part), part) for part in told), digest_size=16)
+    return f"{prefix}{digest.hexdigest()}"
 
 
 def numbers_of(rate_per_s: float, burst: float) -> tuple[str, str] | None:

@@ -10,12 +10,14 @@ import asyncio
 import random
 import weakref
 from collections.abc import Callable, Hashable
+from functools import partial
 from math import inf
 from typing import Any
 
 from budgetware._core.rate import MOST_IDENTITIES
 from budgetware.answers.redis_room import Room
 from budgetware.answers.redis_silence import server_at
+from budgetware.answers.redis_terms import made_from
 from budgetware.errors import MissingExtra
 from budgetware.limits.circuit import Circuit
 from budgetware.limits.connections import MOST_OPEN, bounded_options
@@ -43,7 +45,8 @@ class AsyncSharedRates:
         url: The server; ``redis://``, ``rediss://`` or ``unix://``.
         workers: How many processes share the rates, on all hosts together. Each falls back to
             this part of them.
-        prefix: What all keys begin with; name the service in it if several use one server.
+        prefix: What all keys begin with. The policy's ``service`` and environment are in every
+            key, too; services that have neither need a prefix of their own.
         timeout_s: The longest one question may take, connecting included.
         most_identities: Callers this process remembers by itself.
         draw: From 0 up to 1, for the length of pauses.
@@ -88,6 +91,7 @@ class AsyncSharedRates:
         burst: float,
         now_s: float,
         remaining_s: float = inf,
+        namespace: str = "",
     ) -> float:
         """Admit one request and return 0, or return the seconds until one would be admitted.
 
@@ -99,7 +103,7 @@ class AsyncSharedRates:
         if self._server.silent and self.circuit.open(now_s):
             self._room.lost()
         if numbers and within_s >= self._least_s and self.circuit.allows(now_s):
-            wait_s = await self._shared((tier, identity), numbers, within_s, now_s)
+            wait_s = await self._shared((tier, identity, namespace), numbers, within_s, now_s)
         if wait_s:
             return wait_s
         own_s = self._part.take(tier, identity, rate_per_s, burst, now_s)
@@ -116,7 +120,7 @@ class AsyncSharedRates:
 
     async def _shared(
         self,
-        caller: tuple[str | None, Hashable],
+        caller: tuple[str | None, Hashable, str],
         numbers: tuple[str, str],
         within_s: float,
         now_s: float,
@@ -178,10 +182,5 @@ class AsyncSharedRates:
         return turns
 
     def _new_client(self) -> Any:
-        options = bounded_options(self._timeout_s)
-        try:
-            return Redis.from_url(
-                self._url, retry=Retry(NoBackoff(), 0), max_connections=MOST_OPEN, **options
-            )
-        except Exception:  # noqa: BLE001 - its message repeats parts of the URL
-            raise ValueError("the URL of the Redis server cannot be read") from None
+        options = bounded_options(self._timeout_s) | {"max_connections": MOST_OPEN}
+        return made_from(self._url, partial(Redis.from_url, retry=Retry(NoBackoff(), 0), **options))

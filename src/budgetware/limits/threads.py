@@ -41,7 +41,8 @@ class SharedRates:
         url: The server; ``redis://``, ``rediss://`` or ``unix://``.
         workers: How many processes share the rates, on all hosts together. Each falls back to
             this part of them.
-        prefix: What all keys begin with; name the service in it if several use one server.
+        prefix: What all keys begin with. The policy's ``service`` and environment are in every
+            key, too; services that have neither need a prefix of their own.
         timeout_s: The longest one question may take.
         most_identities: Callers this process remembers by itself.
         draw: From 0 up to 1, for the length of pauses.
@@ -82,16 +83,18 @@ class SharedRates:
         burst: float,
         now_s: float,
         remaining_s: float = inf,
+        namespace: str = "",
     ) -> float:
         """Admit one request and return 0, or return the seconds until one would be admitted.
 
         Args:
-            tier: As for ``Rates.take``, like all but the last.
+            tier: As for ``Rates.take``, like the others but for the last two.
             identity: A ``str``, or something whose ``repr`` is the same in every process.
             rate_per_s: Requests per second in the long run.
             burst: Requests that may come at once.
             now_s: Monotonic seconds.
             remaining_s: What the request has left; no question takes more than half of it.
+            namespace: The service and its environment: others on the same server share nothing.
 
         """
         wait_s = None
@@ -102,7 +105,7 @@ class SharedRates:
         if numbers and within_s >= self._least_s and self.circuit.allows(now_s):
             silent = True
             try:
-                key = key_of(self._prefix, tier, identity)
+                key = key_of(self._prefix, tier, identity, namespace)
                 wait_s = self._connections.ask(key, *numbers, within_s)
             except ResponseError:
                 silent = False  # it is there, and may serve others better

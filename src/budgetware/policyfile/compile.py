@@ -146,7 +146,9 @@ def _static(answer: StaticAnswerPart) -> StaticAnswer:
 
 
 def _cache(cache: CachePart) -> CachePolicy:
-    return CachePolicy(fresh=cache.fresh, stale=cache.stale, vary=tuple(cache.vary))
+    return CachePolicy(
+        fresh=cache.fresh, stale=cache.stale, vary=tuple(cache.vary), public=cache.public
+    )
 
 
 def _percentiles(latencies: Latencies) -> Mapping[float, float]:

@@ -286,6 +286,15 @@ class CachePart(Part):
             examples=[["identity"]],
         ),
     ]
+    public: Annotated[
+        Flag,
+        Field(
+            description="Whether answers are the same for everybody. Without it, and without an "
+            "identity, an answer is only shared where every request header is known to say "
+            "nothing of the caller. With it, everything but credentials is let pass.",
+            examples=[True],
+        ),
+    ] = False
 
 
 class StaticPart(Part):

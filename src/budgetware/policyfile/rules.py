@@ -63,6 +63,7 @@ RULES: Final[Mapping[str, str]] = MappingProxyType(
         "cancel-without-answers": "Work is cancelled only where something was sent in its place.",
         "overrun-without-answers": "A stage that answers has a route with `answers`.",
         "cached-without-cache": "A route that answers from its cache has one that keeps answers.",
+        "public-and-identity": "Answers are everybody's or each caller's own, not both.",
         "duplicate-answer": "Every answer is listed once.",
         "answer-after-reject": "The rejection is the last answer.",
         "job-with-response": "Only routes with `match` have responses.",

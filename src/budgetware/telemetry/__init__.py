@@ -54,6 +54,7 @@ class Telemetry:
         observers: For ``Engine(observers=)``.
         alarms: For ``Engine(alarms=)``.
         on_fault: For ``Engine(on_fault=)``.
+        on_not_kept: For ``Engine(on_not_kept=)``.
 
     Raises:
         ValueError: *histograms* or *traces* is none of the words above.
@@ -82,6 +83,7 @@ class Telemetry:
         self.observers: tuple[Observing, ...] = span_observers(traces, tracer_provider, wall_ns)
         self.alarms: tuple[Observer, ...] = (self._events.violations,)
         self.on_fault = self._events.internal_error
+        self.on_not_kept = self._events.not_kept
 
     def watch(self, engine: Engine) -> None:
         """Export the totals of *engine* from now on, and see to its pending durations.

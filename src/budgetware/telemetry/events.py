@@ -30,6 +30,20 @@ Value = str | int | float | bool | None
 _METHODS: Final = {Level.WARNING: "warning", Level.CRITICAL: "error", Level.BREACH: "error"}
 
 
+_IDENTITY: Final = "give the middleware `identity`"
+
+# By reason; what a single request brings about has none.
+_HINTS: Final = {
+    "no_identity": f"the route has `vary: [identity]`, and nobody was named; {_IDENTITY}",
+    "credentials": f"requests carry credentials, and nobody was named; {_IDENTITY}",
+    "unlisted_field": f"a request header may say who the caller is; {_IDENTITY}, "
+    "or say `cache: {public: true}` if the route answers everybody alike",
+    "varies_by_caller": f"responses vary by who the caller is, and nobody was named; {_IDENTITY}",
+    "varies": "responses vary on everything, or on too many headers",
+    "too_long": "a body over 256 KiB is not kept",
+}
+
+
 class Events:
     """Writes events to a structlog logger, so many per second.
 
@@ -82,6 +96,20 @@ class Events:
                 error=plain(error),
                 count=count,
                 suppressed=suppressed,
+            )
+
+    def not_kept(self, route: str, tier: str | None, reason: str, detail: str) -> None:
+        """Write that responses of a route are not kept, if whoever runs the service can help it."""
+        hint = _HINTS.get(reason)
+        if hint is not None:
+            self._write(
+                "info",
+                names.EVENT_NOT_KEPT,
+                route=route,
+                tier=tier,
+                reason=reason,
+                detail=detail or None,
+                hint=hint,
             )
 
     def say(self, event: str, method: str = "info", **fields: Value) -> None:

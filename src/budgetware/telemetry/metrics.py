@@ -32,6 +32,7 @@ COUNTERS: Final = (
     (names.DECISIONS, "{decision}", "Decisions that took a second thought, by mode and reason."),
     (names.DEGRADED, "{request}", "Requests answered with something smaller, and why."),
     (names.ADMISSION, "{request}", "Requests that were not just let in, and what became of them."),
+    (names.CACHE, "{request}", "Look-ups in the cache, and responses that were not kept, and why."),
     (names.FORECAST_CHECKED, "{request}", "Requests that went the full way they were forecast."),
     (names.FORECAST_EXPECTED_LATE, "{request}", "How many of them were expected to be late."),
     (names.FORECAST_LATE, "{request}", "How many of them were late."),

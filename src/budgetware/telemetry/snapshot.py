@@ -18,6 +18,8 @@ from budgetware.telemetry.plain import plain
 from budgetware.telemetry.spread import Spread
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from budgetware._core.policy import Policy
     from budgetware._core.record import Level
     from budgetware._core.tally import RequestSeries, StageSeries, Tally
@@ -118,29 +120,15 @@ class Snapshot:
             decisions = dict(tally.decisions)
             degraded = dict(tally.degraded)
             admission = dict(tally.admission)
+            cache = dict(tally.cache)
             forecasts = [(key, replace(one)) for key, one in tally.forecasts.items()]
-        for (route, tier, mode, action, reason), count in decisions.items():
-            attributes = attributes_of(
-                (names.ROUTE, route),
-                (names.TIER, tier),
-                (names.MODE, mode),
-                (names.ACTION, action),
-                (names.REASON, reason),
-            )
-            self._count(names.DECISIONS, attributes, count)
-        for (route, tier, answer, why), count in degraded.items():
-            attributes = attributes_of(
-                (names.ROUTE, route),
-                (names.TIER, tier),
-                (names.ANSWER, answer),
-                (names.REASON, why),
-            )
-            self._count(names.DEGRADED, attributes, count)
-        for (tier, mode, passage), count in admission.items():
-            attributes = attributes_of(
-                (names.TIER, tier), (names.MODE, mode), (names.OUTCOME, passage)
-            )
-            self._count(names.ADMISSION, attributes, count)
+        self._include_counts(names.DECISIONS, decisions.items())
+        self._include_counts(names.DEGRADED, degraded.items())
+        self._include_counts(names.ADMISSION, admission.items())
+        self._include_counts(names.CACHE, cache.items())
+        self._include_counts(
+            names.INTERNAL_ERRORS, [((step,), count) for step, count in faults.items()]
+        )
         for (route, tier, likely), fared in forecasts:
             attributes = attributes_of(
                 (names.ROUTE, route),
@@ -158,9 +146,6 @@ class Snapshot:
             self._include_stage(stage)
             if spreads:
                 self._spread(names.STAGE_DURATION, stage.attributes, stage.spread)
-        for step, count in faults.items():
-            attributes = attributes_of((names.INTERNAL_STEP, step))
-            self._count(names.INTERNAL_ERRORS, attributes, count)
 
     def include_limits(self, limits: Limits) -> None:
         """Add the budgets and allocations in force."""
@@ -192,6 +177,13 @@ class Snapshot:
         for spreads in self.spreads.values():
             for attributes, spread in spreads.items():
                 spreads[attributes] = spread.settled()
+
+    def _include_counts(
+        self, metric: str, counts: Iterable[tuple[tuple[str | None, ...], int]]
+    ) -> None:
+        for key, count in counts:
+            attributes = attributes_of(*zip(_ATTRIBUTES[metric], key, strict=True))
+            self._count(metric, attributes, count)
 
     def _include_request(self, facts: _RequestFacts) -> None:
         for outcome, count in facts.outcomes.items():
@@ -253,6 +245,15 @@ class _StageFacts:
         self.violations = dict(series.violations)
         self.spread = Spread.of(series.durations)
 
+
+_ATTRIBUTES: Final = {
+    names.DECISIONS: (names.ROUTE, names.TIER, names.MODE, names.ACTION, names.REASON),
+    names.DEGRADED: (names.ROUTE, names.TIER, names.ANSWER, names.REASON),
+    names.ADMISSION: (names.TIER, names.MODE, names.OUTCOME),
+    names.CACHE: (names.ROUTE, names.TIER, names.RESULT, names.REASON),
+    names.INTERNAL_ERRORS: (names.INTERNAL_STEP,),
+}
+"""What the parts of a tally's key are, by metric."""
 
 _POSSIBLE: Final = {
     False: frozenset({Outcome.UNBUDGETED.value, Outcome.CLIENT_GONE.value}),

@@ -12,7 +12,6 @@ and a policy with ``cancel_safe`` is refused.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +20,13 @@ from budgetware._core.current import current_budget
 from budgetware._core.policy import Mode, Policy
 from budgetware.errors import PolicyError, Problem
 from budgetware.names import TIER_KEY
-from budgetware.runtime import WITH_BODY, Runtime, check_callables, check_fallbacks
+from budgetware.runtime import (
+    WITH_BODY,
+    Runtime,
+    check_callables,
+    check_served_by,
+    checked_fallbacks,
+)
 from budgetware.wsgi.bodies import watched
 from budgetware.wsgi.exchange import Exchange, StartResponse, TimedExchange, leave
 from budgetware.wsgi.uploads import TimedInput
@@ -67,8 +72,9 @@ class BudgetMiddleware:
 
     Raises:
         PolicyError: The policy file cannot be used, or asks for what only ASGI can do.
-        TypeError: An option does not exist, *tier* or *server_timing* cannot be called, or *rates*
-            are for coroutines.
+        TypeError: An option does not exist; *tier*, *identity* or *server_timing* cannot be called,
+            or only be awaited; *store* or *rates* are for coroutines; a fallback is no function or
+            for no route.
 
     """
 
@@ -85,17 +91,16 @@ class BudgetMiddleware:
         **options: Unpack[Options],
     ) -> None:
         check_callables(tier=tier, identity=identity, server_timing=server_timing or None)
-        if rates is not None and inspect.iscoroutinefunction(rates.take):
-            raise TypeError(f"rates must be for threads, as SharedRates, not {rates!r}")
+        check_served_by(store, rates, awaited=False)
         self._app = app
         self._tier = tier
         self._kind = TimedExchange if server_timing is True else Exchange
         self._tells_timing = server_timing if callable(server_timing) else None
         self._runtime = Runtime.start(**options)
-        check_fallbacks(fallbacks or {}, self._runtime.engine.policy)
+        fallbacks = checked_fallbacks(fallbacks, self._runtime.engine.policy)
         self._engine = self._runtime.engine
         _refuse_cancelling(self._engine.policy)
-        self._answering = (identity, dict(fallbacks or {}), store, rates)
+        self._answering = (identity, fallbacks, store, rates)
         self._helms: list[Helm] = []
         if self._engine.steers:
             self._helm()

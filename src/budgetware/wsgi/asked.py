@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
-from budgetware.answers.facts import RequestFacts
+from budgetware.answers.facts import RequestFacts, encoded_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,45 +13,91 @@ if TYPE_CHECKING:
     from budgetware._core.policy import Plan
     from budgetware.answers.facts import Header
 
-_AS_SENT: Final = "/:@!$&'()*+,;=~"
-"""What clients send in a path as it is, RFC 3986 section 3.3."""
-
 _WITHOUT_PREFIX: Final = ("CONTENT_LENGTH", "CONTENT_TYPE")
 """PEP 3333 leaves ``HTTP_`` out for these two headers, as CGI does."""
 
 
+# PEP 3333, RFC 3875, and what servers add about the connection.
+_ORDINARY_KEYS: Final = """
+    ACTUAL_SERVER_PROTOCOL CONTENT_LENGTH CONTENT_TYPE CONTEXT_DOCUMENT_ROOT CONTEXT_PREFIX
+    DOCUMENT_ROOT DOCUMENT_URI GATEWAY_INTERFACE HTTPS PATH_INFO PATH_TRANSLATED PROXY_ADDR
+    PROXY_PORT PROXY_PROTOCOL QUERY_STRING RAW_URI REMOTE_ADDR REMOTE_HOST REMOTE_PORT
+    REQUEST_METHOD REQUEST_SCHEME REQUEST_TIME REQUEST_URI SCRIPT_FILENAME SCRIPT_NAME SCRIPT_URI
+    SCRIPT_URL SERVER_ADDR SERVER_ADMIN SERVER_NAME SERVER_PORT SERVER_PROTOCOL SERVER_SIGNATURE
+    SERVER_SOFTWARE SSL_PROTOCOL SSL_TLS_SNI UNIQUE_ID
+"""
+_LISTED: Final = frozenset(_ORDINARY_KEYS.split())
+"""Keys of an environ that do not say who the caller is."""
+
+_SERVERS: Final = (
+    "HTTP_",
+    "SSL_CIPHER",
+    "SSL_SERVER_",
+    "SSL_VERSION_",
+    "wsgi.",
+    "wsgiorg.",
+    "werkzeug.",
+    "gunicorn.",
+    "waitress.",
+    "uwsgi.",
+    "mod_wsgi.",
+    "eventlet.",
+    "gevent.",
+    "budgetware.",
+)
+_KNOWN: Final = ("REMOTE_USER", "AUTH_TYPE")
+_NO_CERTIFICATE: Final = ("SSL_CLIENT_VERIFY", "NONE")
+
+
 def facts_of(environ: dict[str, Any], plan: Plan, identity: str | None) -> RequestFacts:
-    """Return what *environ* says of a request under *plan*, whose caller is *identity*."""
-    return RequestFacts(
-        route=plan.route,
-        method=environ["REQUEST_METHOD"],
-        target=_target(environ),
-        headers=tuple(_headers(environ)),
-        scheme=environ.get("wsgi.url_scheme", "http"),
-        tier=plan.tier,
-        identity=identity,
-    )
-
-
-def _target(environ: dict[str, Any]) -> bytes:
-    """Return the address: as the application is given it, then as it was sent if that differs.
+    """Return what *environ* says of a request under *plan*, whose caller is *identity*.
 
     The application is given a decoded path, in which a ``?`` is not the query's; it is encoded
     again here. Another middleware may have put it in place of what was sent, which gunicorn and
     werkzeug tell as ``RAW_URI``, waitress, uWSGI and mod_wsgi as ``REQUEST_URI``: either alone may
     be the same for requests that an application can tell apart. What was sent may be a whole URL.
     """
-    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    target = quote(_bytes(path), safe=_AS_SENT).encode("ascii")
+    root = _bytes(environ.get("SCRIPT_NAME", ""))
+    target = encoded_path(root + _bytes(environ.get("PATH_INFO", "")))
     query = environ.get("QUERY_STRING", "")
     if query:
         target += b"?" + _bytes(query)
-    sent = environ.get("RAW_URI") or environ.get("REQUEST_URI")
-    if isinstance(sent, str):
-        raw = _bytes(sent)
-        if raw != target:
-            target += b" " + raw  # no part of an encoded path, nor of a request's first line
-    return target
+    raw = environ.get("RAW_URI") or environ.get("REQUEST_URI")
+    sent = _bytes(raw) if isinstance(raw, str) else b""
+    return RequestFacts(
+        route=plan.route,
+        method=environ["REQUEST_METHOD"],
+        target=target,
+        sent=b"" if sent == target else sent,
+        root=root,
+        headers=tuple(_headers(environ)),
+        scheme=environ.get("wsgi.url_scheme", "http"),
+        namespace=plan.namespace,
+        tier=plan.tier,
+        identity=identity,
+        known_by=known_by(environ) or _unlisted(environ),
+    )
+
+
+def known_by(environ: dict[str, Any]) -> str | None:
+    """Return what in *environ* says who the caller is besides headers; ``None`` for nothing."""
+    return next((key for key in _KNOWN if environ.get(key)), None)
+
+
+def _unlisted(environ: dict[str, Any]) -> str | None:
+    """Return a key of *environ* that nobody knows; ``None`` if there is none.
+
+    Servers and outer middlewares put users, claims and certificates there under names of their
+    own. What every request of the process has is its environment's, as wsgiref hands it on.
+    """
+    for key, value in environ.items():
+        if key in _LISTED or key.startswith(_SERVERS) or value is None:
+            continue
+        if not isinstance(value, str):
+            return key
+        if value and value != os.environ.get(key) and (key, value) != _NO_CERTIFICATE:
+            return key
+    return None
 
 
 def _headers(environ: dict[str, Any]) -> Iterator[Header]:

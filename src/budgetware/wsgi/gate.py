@@ -102,7 +102,13 @@ class Gate:
                 wait_s = visit.take(who, clock())
             else:
                 wait_s = self._rates.take(
-                    visit.tier, who, rate_per_s, visit.rule.burst, clock(), exchange.remaining()
+                    visit.tier,
+                    who,
+                    rate_per_s,
+                    visit.rule.burst,
+                    clock(),
+                    exchange.remaining(),
+                    exchange.asked.namespace,
                 )
             if visit.over_rate(wait_s):
                 return Rejection.RATE_EXCEEDED, wait_s

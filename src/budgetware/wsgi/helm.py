@@ -17,7 +17,7 @@ from budgetware.wsgi.gate import Gate
 from budgetware.wsgi.keeping import Keeping
 from budgetware.wsgi.steered import GatedExchange, SteeredExchange
 from budgetware.wsgi.steps import SizedSteeredBody, SteeredBody
-from budgetware.wsgi.uploads import TimedInput
+from budgetware.wsgi.uploads import NotedInput, TimedInput
 
 if TYPE_CHECKING:
     from budgetware._core.engine import Engine
@@ -63,7 +63,7 @@ class Helm:
         self._kind_in = kind_in
         self._identity, self._fallbacks, store, rates = answering
         self._gate = Gate(engine, rates)
-        self._cache = ResponseCache(shared=store)
+        self._cache = ResponseCache(shared=store, told=engine.cached)
         self._shared_s = 0.0 if store is None else SHARED_S
 
     def serve(
@@ -85,8 +85,10 @@ class Helm:
             )
             exchange.prepare(environ, asked, self._menu, Keeping(self._cache))
             method = environ["REQUEST_METHOD"]
-            if method != "GET" and method in WITH_BODY:
+            if method in WITH_BODY:
                 environ["wsgi.input"] = TimedInput(environ["wsgi.input"], exchange)
+            elif method == "GET" and lane.plan.cache is not None and "wsgi.input" in environ:
+                environ["wsgi.input"] = NotedInput(environ["wsgi.input"], exchange)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the answer
             engine.fault("begin", error)
         else:

@@ -5,9 +5,11 @@ The response is looked at as it passes; a fault in here costs the kept copy and 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from budgetware.answers.facts import ResponseFacts
+from budgetware.wsgi.asked import known_by
 from budgetware.wsgi.smaller import as_bytes
 
 if TYPE_CHECKING:
@@ -49,7 +51,10 @@ class Keeping:
             menu = exchange.menu
             if menu is not None and menu.keeps is not None and not self._never:
                 response = ResponseFacts(code, as_bytes(headers))
-                self._draft = self._cache.draft(exchange.asked, menu.keeps, response)
+                asked = exchange.asked
+                if asked.known_by is None:  # who it is may have been found out on the way in
+                    asked = replace(asked, known_by=known_by(exchange.environ))
+                self._draft = self._cache.draft(asked, menu.keeps, response)
         except Exception as error:  # noqa: BLE001 - it is not kept, that is all
             exchange.engine.fault("keep", error)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from budgetware.wsgi.exchange import Exchange
+    from budgetware.wsgi.steered import SteeredExchange
 
 _OTHER_READS: Final = frozenset({"read1", "readinto", "readinto1"})
 _END: Final = object()
@@ -50,3 +51,15 @@ class TimedInput:
             return read(*args, **named)
         finally:
             self._exchange.resume(since)
+
+
+class NotedInput(TimedInput):
+    """The body of a request that should have none; what it has after all is no part of any key."""
+
+    _exchange: SteeredExchange
+
+    def _timed(self, read: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        result = super()._timed(read, *args, **named)
+        if result and result is not _END:
+            self._exchange.keeping.give_up()
+        return result

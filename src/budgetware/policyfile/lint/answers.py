@@ -58,6 +58,22 @@ def _material(case: Case) -> None:
             )
 
 
+def _shared(case: Case) -> None:
+    """Find routes that answer everybody alike, and each caller by itself."""
+    for name, route in case.policy.routes.items():
+        cache = route.cache
+        if cache is None or not (cache.public and "identity" in map(str.lower, cache.vary)):
+            continue
+        if case.marks.intact("routes", name):
+            case.found.report(
+                "public-and-identity",
+                "`public` says that answers are the same for everybody, `vary: [identity]` that "
+                "they are each caller's own",
+                "remove one of them; without `public` an answer is never sent to another caller",
+                path=("routes", name, "cache", "public"),
+            )
+
+
 def _cancelled(case: Case) -> None:
     """Find work that may be cancelled when the clock answers, where it has nothing to send."""
     for name, route in case.policy.routes.items():
@@ -144,4 +160,4 @@ def _assets(case: Case) -> None:
             )
 
 
-RULES = (_order, _material, _cancelled, _overruns, _jobs, _assets)
+RULES = (_order, _material, _shared, _cancelled, _overruns, _jobs, _assets)

@@ -1,0 +1,169 @@
+"""Anonymity of a request: whether nothing in it can say who sends it, so that all may share.
+
+A list of the names that credentials go by can never be complete. So it is the other way round:
+listed is what a request may carry and still be anybody's, and one field more makes it somebody's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from enum import StrEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from budgetware._core.policy import CachePolicy
+    from budgetware.answers.facts import RequestFacts
+
+MOST_FIELDS: Final = 128
+"""A request with more header lines is not looked at any further: nothing is kept for it."""
+
+_LONGEST_NAME: Final = 64
+"""No listed field has a longer name."""
+
+
+class Unshared(StrEnum):
+    """Why the response to a request is for nobody else."""
+
+    NO_IDENTITY = "no_identity"
+    CREDENTIALS = "credentials"
+    UNLISTED = "unlisted_field"
+    TOO_MANY = "too_many_fields"
+
+
+_CREDENTIALS: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
+
+# A response may say that it varies on a field, and is not to be shared all the same: names such as
+# ``X-API-Key`` are nobody's standard, and on many services all there is.
+_LIKE_A_CREDENTIAL: Final = re.compile(
+    rb"auth|cookie|token|secret|session|credential|passw|signature|principal|assertion|jwt|ticket"
+    rb"|(^|[-_])(api|access|app|client|private|subscription|license)[-_]?(key|id)([-_]|$)"
+    rb"|(^|[-_])(user|login|account|tenant|customer|identity|email|key)([-_]|$)"
+)
+
+_ANYBODYS: Final = frozenset(
+    # RFC 9110, RFC 9111 and what browsers send with every request
+    b"""
+    accept accept-charset accept-datetime accept-encoding accept-language alt-used cache-control
+    connection content-length content-type date device-memory dnt downlink dpr early-data ect
+    expect idempotency-key if-match if-modified-since if-none-match if-range if-unmodified-since
+    keep-alive max-forwards origin pragma priority proxy-connection purpose range referer rtt
+    save-data te trailer transfer-encoding upgrade upgrade-insecure-requests user-agent via
+    viewport-width warning width
+    """
+    # where a request has come through
+    b"""
+    cdn-loop cf-connecting-ip cf-connecting-ipv6 cf-ew-via cf-ray cf-worker fastly-client-ip
+    true-client-ip x-azure-clientip x-azure-ref x-azure-socketip x-client-ip x-cluster-client-ip
+    x-envoy-attempt-count x-envoy-decorator-operation x-envoy-expected-rq-timeout-ms
+    x-envoy-external-address x-envoy-internal x-forwarded-for x-original-forwarded-for
+    x-queue-start x-real-ip x-request-start x-varnish
+    """
+    # which request it is
+    b"""
+    b3 elastic-apm-traceparent grpc-trace-bin sentry-trace traceparent tracestate uber-trace-id
+    x-amzn-trace-id x-b3-flags x-b3-parentspanid x-b3-sampled x-b3-spanid x-b3-traceid
+    x-cloud-trace-context x-correlation-id x-datadog-origin x-datadog-parent-id
+    x-datadog-sampling-priority x-datadog-trace-id x-request-id
+    """.split()
+)
+"""Fields that anybody may send and that say nothing of who it is."""
+
+_BROWSERS: Final = re.compile(rb"sec-(ch|fetch)-[a-z0-9-]+|sec-gpc|sec-purpose")
+"""Fetch metadata and client hints, which no script can set."""
+
+_IN_THE_KEY: Final = frozenset(
+    b"""
+    cf-ipcountry cf-visitor cloudfront-forwarded-proto cloudfront-viewer-country forwarded
+    front-end-https host x-envoy-original-path x-forwarded-host x-forwarded-path x-forwarded-port
+    x-forwarded-prefix x-forwarded-proto x-forwarded-protocol x-forwarded-scheme
+    x-forwarded-server x-forwarded-ssl x-forwarded-uri x-host x-http-host-override
+    x-original-host x-original-proto x-original-scheme x-original-uri x-original-url
+    x-requested-with x-rewrite-url x-scheme x-script-name x-url-scheme
+    """.split()
+)
+"""Fields that anybody may send and that responses depend on without saying so."""
+
+_ADDRESS: Final = re.compile(
+    rb"x-(forwarded|original|rewrite)-.*|x-.*(host|scheme|prefix|proto).*",
+)
+"""Other fields that applications may build addresses from."""
+
+_OF_THE_SENDER: Final = re.compile(rb"x-(forwarded|original)-(.*-)?for")
+
+
+class Nature(NamedTuple):
+    """What a request field is to a cache.
+
+    Attributes:
+        is_credential: Whether it says who sends the request.
+        is_anybodys: Whether anybody may send it, and is still anybody.
+        is_keyed: Whether its value is part of every key.
+
+    """
+
+    is_credential: bool
+    is_anybodys: bool
+    is_keyed: bool
+
+
+_UNHEARD_OF: Final = Nature(is_credential=False, is_anybodys=False, is_keyed=True)
+
+
+def nature_of(name: bytes) -> Nature:
+    """Return what the field called *name*, in any case, is to a cache."""
+    return _nature_of(name.lower()) if len(name) <= _LONGEST_NAME else _UNHEARD_OF
+
+
+@lru_cache(maxsize=1024)
+def _nature_of(name: bytes) -> Nature:
+    keyed = name in _IN_THE_KEY
+    may_be_address = _ADDRESS.fullmatch(name) and not _OF_THE_SENDER.fullmatch(name)
+    return Nature(
+        is_credential=name in _CREDENTIALS,
+        is_anybodys=keyed or name in _ANYBODYS or _BROWSERS.fullmatch(name) is not None,
+        is_keyed=keyed or bool(may_be_address),
+    )
+
+
+def may_be_credential(name: bytes) -> bool:
+    """Tell whether a field called *name*, in lower case, sounds as if it said who sends it."""
+    return _LIKE_A_CREDENTIAL.search(name) is not None and not nature_of(name).is_anybodys
+
+
+def why_unshared(  # noqa: PLR0911 - one list of reasons, to be read from top to bottom
+    request: RequestFacts, policy: CachePolicy, varied: Collection[bytes]
+) -> tuple[Unshared, str] | None:
+    """Return why the response to *request* is for nobody else, and what says so; else ``None``.
+
+    With an identity it is for all requests of that identity. Without, it is shared if every field
+    is anybody's, or is part of the key and no credential; a route that is ``public`` only wants
+    to see no credentials.
+
+    Args:
+        request: The request.
+        policy: Its route's.
+        varied: Fields, in lower case, whose values are part of the key.
+
+    """
+    if len(request.headers) > MOST_FIELDS:
+        return Unshared.TOO_MANY, str(len(request.headers))
+    if request.identity is not None:
+        return None
+    if "identity" in map(str.lower, policy.vary):
+        return Unshared.NO_IDENTITY, ""
+    if request.known_by is not None:
+        return Unshared.CREDENTIALS, request.known_by
+    unlisted = None
+    for name, _ in request.headers:
+        nature = nature_of(name)
+        if nature.is_credential:
+            return Unshared.CREDENTIALS, name.decode("latin-1")
+        if not nature.is_anybodys and (
+            name.lower() not in varied or may_be_credential(name.lower())
+        ):
+            unlisted = name
+    if unlisted is None or policy.public:
+        return None
+    return Unshared.UNLISTED, unlisted.decode("latin-1")
