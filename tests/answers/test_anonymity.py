@@ -10,11 +10,11 @@ from tests.doors.ways_to_be_known import HEADERS
 
 from budgetware.answers.anonymity import (
     MOST_FIELDS,
-    Unshared,
     may_be_credential,
     nature_of,
     why_unshared,
 )
+from budgetware.answers.storable import NotKept
 
 PUBLIC = replace(POLICY, public=True)
 CREDENTIALS = (b"Authorization", b"cookie", b"COOKIE", b"Proxy-Authorization")
@@ -55,7 +55,7 @@ def test_credentials_are_shared_for_nowhere(name: bytes) -> None:
 
     for policy in (POLICY, PUBLIC):
         found = why_unshared(request, policy, (name.lower(),))
-        assert found == (Unshared.CREDENTIALS, name.decode())
+        assert found == (NotKept.CREDENTIALS, name.decode())
         assert why_unshared(replace(request, identity="ann"), policy, ()) is None
 
 
@@ -65,14 +65,14 @@ def test_a_public_route_looks_at_nothing_else() -> None:
 
     assert why_unshared(request, PUBLIC, ()) is None
     known = replace(request, known_by="REMOTE_USER")
-    assert why_unshared(known, PUBLIC, ()) == (Unshared.CREDENTIALS, "REMOTE_USER")
+    assert why_unshared(known, PUBLIC, ()) == (NotKept.CREDENTIALS, "REMOTE_USER")
 
 
 def test_a_route_may_ask_for_the_identity() -> None:
     """Where answers differ by identity, callers that have none share nothing."""
     for vary in ("identity", "Identity"):
         policy = replace(POLICY, vary=(vary,))
-        assert why_unshared(get(), policy, ()) == (Unshared.NO_IDENTITY, "")
+        assert why_unshared(get(), policy, ()) == (NotKept.NO_IDENTITY, "")
         assert why_unshared(get(identity="u1"), policy, ()) is None
 
 
@@ -81,7 +81,7 @@ def test_a_field_whose_value_is_in_the_key_separates() -> None:
     assert why_unshared(get(b"/", (b"X-Lang", b"de")), POLICY, (b"x-lang",)) is None
     for name in (b"X-Tenant", b"X-Api-Key"):
         found = why_unshared(get(b"/", (name, b"x")), POLICY, (name.lower(),))
-        assert found == (Unshared.UNLISTED, name.decode())
+        assert found == (NotKept.UNLISTED_FIELD, name.decode())
 
 
 def test_a_request_with_very_many_fields_is_not_looked_at() -> None:
@@ -91,7 +91,7 @@ def test_a_request_with_very_many_fields_is_not_looked_at() -> None:
     assert why_unshared(get(b"/", *many[1:]), POLICY, ()) is None
     for identity in (None, "ann"):
         found = why_unshared(get(b"/", *many, identity=identity), POLICY, ())
-        assert found == (Unshared.TOO_MANY, str(MOST_FIELDS + 1))
+        assert found == (NotKept.TOO_MANY_FIELDS, str(MOST_FIELDS + 1))
 
 
 def test_names_nobody_has_heard_of_leave_nothing_behind() -> None:

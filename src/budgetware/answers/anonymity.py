@@ -7,10 +7,11 @@ listed is what a request may carry and still be anybody's, and one field more ma
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from enum import StrEnum
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from budgetware.answers.storable import NotKept
 
 if TYPE_CHECKING:
     from budgetware._core.policy import CachePolicy
@@ -21,15 +22,6 @@ MOST_FIELDS: Final = 128
 
 _LONGEST_NAME: Final = 64
 """No listed field has a longer name."""
-
-
-class Unshared(StrEnum):
-    """Why the response to a request is for nobody else."""
-
-    NO_IDENTITY = "no_identity"
-    CREDENTIALS = "credentials"
-    UNLISTED = "unlisted_field"
-    TOO_MANY = "too_many_fields"
 
 
 _CREDENTIALS: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
@@ -132,9 +124,14 @@ def may_be_credential(name: bytes) -> bool:
     return _LIKE_A_CREDENTIAL.search(name) is not None and not nature_of(name).is_anybodys
 
 
+def names_caller(names: Iterable[bytes]) -> str:
+    """Return the first of the fields called *names* that says who the caller is, or nothing."""
+    return next((name.decode("latin-1") for name in sorted(names) if may_be_credential(name)), "")
+
+
 def why_unshared(  # noqa: PLR0911 - one list of reasons, to be read from top to bottom
     request: RequestFacts, policy: CachePolicy, varied: Collection[bytes]
-) -> tuple[Unshared, str] | None:
+) -> tuple[NotKept, str] | None:
     """Return why the response to *request* is for nobody else, and what says so; else ``None``.
 
     With an identity it is for all requests of that identity. Without, it is shared if every field
@@ -148,22 +145,22 @@ def why_unshared(  # noqa: PLR0911 - one list of reasons, to be read from top to
 
     """
     if len(request.headers) > MOST_FIELDS:
-        return Unshared.TOO_MANY, str(len(request.headers))
+        return NotKept.TOO_MANY_FIELDS, str(len(request.headers))
     if request.identity is not None:
         return None
     if "identity" in map(str.lower, policy.vary):
-        return Unshared.NO_IDENTITY, ""
+        return NotKept.NO_IDENTITY, ""
     if request.known_by is not None:
-        return Unshared.CREDENTIALS, request.known_by
+        return NotKept.CREDENTIALS, request.known_by
     unlisted = None
     for name, _ in request.headers:
         nature = nature_of(name)
         if nature.is_credential:
-            return Unshared.CREDENTIALS, name.decode("latin-1")
+            return NotKept.CREDENTIALS, name.decode("latin-1")
         if not nature.is_anybodys and (
             name.lower() not in varied or may_be_credential(name.lower())
         ):
             unlisted = name
     if unlisted is None or policy.public:
         return None
-    return Unshared.UNLISTED, unlisted.decode("latin-1")
+    return NotKept.UNLISTED_FIELD, unlisted.decode("latin-1")

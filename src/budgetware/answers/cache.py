@@ -10,15 +10,14 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from hashlib import blake2b
 from math import inf
 from typing import Final, Protocol
 
 from budgetware._core.policy import CachePolicy
-from budgetware.answers.anonymity import may_be_credential, why_unshared
+from budgetware.answers.anonymity import names_caller, why_unshared
 from budgetware.answers.facts import RequestFacts, ResponseFacts, end_to_end, values_of
 from budgetware.answers.key import (
     MOST_VARIED,
@@ -28,7 +27,13 @@ from budgetware.answers.key import (
     varied_on,
 )
 from budgetware.answers.memory import MemoryStore
-from budgetware.answers.storable import declared_length, lifetime, may_be_answered, may_be_kept
+from budgetware.answers.storable import (
+    NotKept,
+    declared_length,
+    lifetime,
+    may_be_answered,
+    may_be_kept,
+)
 from budgetware.answers.stored import AsyncStore, Found, Store, Stored
 from budgetware.answers.tee import MOST_BODY_BYTES, Tee
 
@@ -45,16 +50,6 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _FAILED: Final = 400
 
 
-class NotKept(StrEnum):
-    """Why a full response is not kept, besides the reasons of ``anonymity.Unshared``."""
-
-    REQUEST = "request"
-    RESPONSE = "response"
-    VARIES = "varies"
-    VARIES_BY_CALLER = "varies_by_caller"
-    TOO_LONG = "too_long"
-
-
 class Told(Protocol):
     """Hears what became of the cache's part in a request."""
 
@@ -67,7 +62,7 @@ class Told(Protocol):
             route: The request's route.
             tier: Its tier.
             result: ``hit``, ``miss`` or ``not_kept``.
-            reason: Why it was not kept, one of ``NotKept`` or ``Unshared``; empty otherwise.
+            reason: Why it was not kept, one of ``NotKept``; empty otherwise.
             detail: What in the request or the response says so; not from a closed set.
 
         """
@@ -398,11 +393,6 @@ def _better(mine: Found | None, theirs: Found | None) -> Found | None:
     if mine is None or theirs is None:
         return theirs if mine is None else mine
     return min(mine, theirs, key=lambda found: found.resident_s)
-
-
-def names_caller(names: Iterable[bytes]) -> str:
-    """Return the first of the fields called *names* that says who the caller is, or nothing."""
-    return next((name.decode("latin-1") for name in sorted(names) if may_be_credential(name)), "")
 
 
 def _mark(request: RequestFacts) -> int:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from enum import StrEnum
 from math import inf
 from typing import Final
 
@@ -57,6 +58,20 @@ _FULL: Final = 200
 
 MOST_KEPT_S: Final = 31_536_000.0
 """Nothing is kept longer than a year."""
+
+
+class NotKept(StrEnum):
+    """Why a full response is not kept."""
+
+    REQUEST = "request"
+    RESPONSE = "response"
+    VARIES = "varies"
+    VARIES_BY_CALLER = "varies_by_caller"
+    TOO_LONG = "too_long"
+    NO_IDENTITY = "no_identity"
+    CREDENTIALS = "credentials"
+    UNLISTED_FIELD = "unlisted_field"
+    TOO_MANY_FIELDS = "too_many_fields"
 
 
 @dataclass(frozen=True, slots=True)
