@@ -11,7 +11,7 @@ from tests.doors.ways_to_be_known import HEADERS
 from budgetware.answers.anonymity import (
     MOST_FIELDS,
     may_be_credential,
-    nature_of,
+    traits_of,
     why_unshared,
 )
 from budgetware.answers.storable import NotKept
@@ -98,9 +98,9 @@ def test_names_nobody_has_heard_of_leave_nothing_behind() -> None:
     """However long they are: only names short enough to be listed are remembered."""
     name = b"x" * 60_000
 
-    assert not nature_of(name).is_anybodys
-    assert nature_of(name) is nature_of(b"y" * 65)
-    assert nature_of(b"ACCEPT").is_anybodys
+    assert not traits_of(name).is_anybodys
+    assert traits_of(name) is traits_of(b"y" * 65)
+    assert traits_of(b"ACCEPT").is_anybodys
 
 
 @pytest.mark.parametrize(

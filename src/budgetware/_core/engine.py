@@ -34,7 +34,7 @@ _SMALLER: Final = frozenset({Outcome.DEGRADED, Outcome.REJECTED})
 
 B = TypeVar("B", bound=Budget)
 Fault = Callable[[str, Exception, int], None]
-NotKept = Callable[[str, str | None, str, str], object]
+NotKeptListener = Callable[[str, str | None, str, str], object]
 
 
 class Engine:
@@ -65,7 +65,7 @@ class Engine:
         observers: Sequence[Observing] = (),
         alarms: Sequence[Observer] = (),
         on_fault: Fault | None = None,
-        on_not_kept: NotKept | None = None,
+        on_not_kept: NotKeptListener | None = None,
         random: Callable[[], float] = random,
     ) -> None:
         self.clock = clock

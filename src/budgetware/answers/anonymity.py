@@ -85,7 +85,7 @@ _ADDRESS: Final = re.compile(
 _OF_THE_SENDER: Final = re.compile(rb"x-(forwarded|original)-(.*-)?for")
 
 
-class Nature(NamedTuple):
+class FieldTraits(NamedTuple):
     """What a request field is to a cache.
 
     Attributes:
@@ -100,19 +100,19 @@ class Nature(NamedTuple):
     is_keyed: bool
 
 
-_UNHEARD_OF: Final = Nature(is_credential=False, is_anybodys=False, is_keyed=True)
+_UNHEARD_OF: Final = FieldTraits(is_credential=False, is_anybodys=False, is_keyed=True)
 
 
-def nature_of(name: bytes) -> Nature:
+def traits_of(name: bytes) -> FieldTraits:
     """Return what the field called *name*, in any case, is to a cache."""
-    return _nature_of(name.lower()) if len(name) <= _LONGEST_NAME else _UNHEARD_OF
+    return _traits_of(name.lower()) if len(name) <= _LONGEST_NAME else _UNHEARD_OF
 
 
 @lru_cache(maxsize=1024)
-def _nature_of(name: bytes) -> Nature:
+def _traits_of(name: bytes) -> FieldTraits:
     keyed = name in _IN_THE_KEY
     may_be_address = _ADDRESS.fullmatch(name) and not _OF_THE_SENDER.fullmatch(name)
-    return Nature(
+    return FieldTraits(
         is_credential=name in _CREDENTIALS,
         is_anybodys=keyed or name in _ANYBODYS or _BROWSERS.fullmatch(name) is not None,
         is_keyed=keyed or bool(may_be_address),
@@ -121,7 +121,7 @@ def _nature_of(name: bytes) -> Nature:
 
 def may_be_credential(name: bytes) -> bool:
     """Tell whether a field called *name*, in lower case, sounds as if it said who sends it."""
-    return _LIKE_A_CREDENTIAL.search(name) is not None and not nature_of(name).is_anybodys
+    return _LIKE_A_CREDENTIAL.search(name) is not None and not traits_of(name).is_anybodys
 
 
 def names_caller(names: Iterable[bytes]) -> str:
@@ -154,10 +154,10 @@ def why_unshared(  # noqa: PLR0911 - one list of reasons, to be read from top to
         return NotKept.CREDENTIALS, request.known_by
     unlisted = None
     for name, _ in request.headers:
-        nature = nature_of(name)
-        if nature.is_credential:
+        traits = traits_of(name)
+        if traits.is_credential:
             return NotKept.CREDENTIALS, name.decode("latin-1")
-        if not nature.is_anybodys and (
+        if not traits.is_anybodys and (
             name.lower() not in varied or may_be_credential(name.lower())
         ):
             unlisted = name

@@ -50,7 +50,7 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _FAILED: Final = 400
 
 
-class Told(Protocol):
+class CacheListener(Protocol):
     """Hears what became of the cache's part in a request."""
 
     def __call__(
@@ -136,7 +136,7 @@ class _Shelf:
         memory: MemoryStore | None,
         shared: Store | AsyncStore | None,
         most_body_bytes: int,
-        told: Told,
+        told: CacheListener,
     ) -> None:
         self.memory = MemoryStore() if memory is None else memory
         self._keepers = (self.memory,) if shared is None else (self.memory, shared)
@@ -318,7 +318,7 @@ class ResponseCache(_Shelf):
         shared: Store | None = None,
         *,
         most_body_bytes: int = MOST_BODY_BYTES,
-        told: Told = _tell_nobody,
+        told: CacheListener = _tell_nobody,
     ) -> None:
         super().__init__(memory, shared, most_body_bytes, told)
         self._shared = shared
@@ -366,7 +366,7 @@ class AsyncResponseCache(_Shelf):
         shared: AsyncStore | None = None,
         *,
         most_body_bytes: int = MOST_BODY_BYTES,
-        told: Told = _tell_nobody,
+        told: CacheListener = _tell_nobody,
     ) -> None:
         super().__init__(memory, shared, most_body_bytes, told)
         self._shared = shared

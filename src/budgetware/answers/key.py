@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Final
 
 from budgetware._core.policy import CachePolicy
-from budgetware.answers.anonymity import nature_of
+from budgetware.answers.anonymity import traits_of
 from budgetware.answers.facts import (
     Header,
     Headers,
@@ -89,7 +89,7 @@ def named_in(policy: CachePolicy) -> set[bytes]:
 
 
 def _keyed(headers: Iterable[Header]) -> Iterator[Header]:
-    return ((name.lower(), value) for name, value in headers if nature_of(name).is_keyed)
+    return ((name.lower(), value) for name, value in headers if traits_of(name).is_keyed)
 
 
 _BUILT_IN: Final = frozenset({"identity", "tier"})

@@ -17,7 +17,7 @@ from budgetware.wsgi.gate import Gate
 from budgetware.wsgi.keeping import Keeping
 from budgetware.wsgi.steered import GatedExchange, SteeredExchange
 from budgetware.wsgi.steps import SizedSteeredBody, SteeredBody
-from budgetware.wsgi.uploads import NotedInput, TimedInput
+from budgetware.wsgi.uploads import TimedInput, UncacheableInput
 
 if TYPE_CHECKING:
     from budgetware._core.engine import Engine
@@ -88,7 +88,7 @@ class Helm:
             if method in WITH_BODY:
                 environ["wsgi.input"] = TimedInput(environ["wsgi.input"], exchange)
             elif method == "GET" and lane.plan.cache is not None and "wsgi.input" in environ:
-                environ["wsgi.input"] = NotedInput(environ["wsgi.input"], exchange)
+                environ["wsgi.input"] = UncacheableInput(environ["wsgi.input"], exchange)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the answer
             engine.fault("begin", error)
         else:

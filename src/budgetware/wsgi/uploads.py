@@ -53,7 +53,7 @@ class TimedInput:
             self._exchange.resume(since)
 
 
-class NotedInput(TimedInput):
+class UncacheableInput(TimedInput):
     """The body of a request that should have none; what it has after all is no part of any key."""
 
     _exchange: SteeredExchange
