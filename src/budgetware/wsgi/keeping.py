@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from budgetware.answers.facts import ResponseFacts
 from budgetware.wsgi.asked import known_by
-from budgetware.wsgi.smaller import as_bytes
+from budgetware.wsgi.headers import as_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

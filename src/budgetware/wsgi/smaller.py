@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+
+from budgetware.wsgi.headers import as_text
 
 if TYPE_CHECKING:
     from budgetware._core.record import RequestRecord
     from budgetware.answers.answer import Answer
-    from budgetware.answers.facts import Header, Headers
     from budgetware.wsgi.exchange import Exchange
 
 
@@ -57,13 +58,3 @@ def start_of(answer: Answer) -> tuple[str, list[tuple[str, str]]]:
     known = answer.status in HTTPStatus._value2member_map_
     phrase = HTTPStatus(answer.status).phrase if known else "Answer"
     return f"{answer.status} {phrase}", as_text(answer.headers)
-
-
-def as_text(headers: Iterable[Header]) -> list[tuple[str, str]]:
-    """Return *headers* as PEP 3333 has them: bytes as latin-1 text."""
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-
-
-def as_bytes(headers: Iterable[tuple[str, str]]) -> Headers:
-    """Return *headers* of an application as the bytes they are sent as."""
-    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers)

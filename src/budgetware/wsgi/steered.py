@@ -26,7 +26,8 @@ from budgetware.answers.rejection import LAST_RESORT
 from budgetware.errors import BudgetwareError
 from budgetware.runtime import SERVER_ERROR, WITH_BODY
 from budgetware.wsgi.exchange import Exchange, TimedExchange, leave
-from budgetware.wsgi.smaller import Smaller, as_bytes, as_text, start_of
+from budgetware.wsgi.headers import as_bytes, as_text
+from budgetware.wsgi.smaller import Smaller, start_of
 
 if TYPE_CHECKING:
     from budgetware._core.budget import Budget
