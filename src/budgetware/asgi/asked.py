@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from budgetware.answers.facts import RequestFacts, encoded_path
@@ -40,7 +41,8 @@ def facts_of(scope: Scope, plan: Plan, identity: str | None) -> RequestFacts:
         namespace=plan.namespace,
         tier=plan.tier,
         identity=identity,
-        known_by=known_by(scope) or _unlisted(scope),
+        # Nobody asks where nothing is kept.
+        known_by=None if plan.cache is None else known_by(scope) or _unlisted(scope),
     )
 
 
@@ -61,10 +63,12 @@ def known_by(scope: Scope) -> str | None:
 
 def _unlisted(scope: Scope) -> str | None:
     """Return a key of *scope* that nobody knows: a gateway's event may hold its caller's claims."""
-    for key in scope:
-        if key not in _LISTED and not key.startswith(_FRAMEWORKS):
-            return key
-    return None
+    return next((key for key in scope if not _is_listed(key)), None)
+
+
+@lru_cache(maxsize=1024)
+def _is_listed(key: str) -> bool:
+    return key in _LISTED or key.startswith(_FRAMEWORKS)
 
 
 def _is_somebody(user: Any) -> bool:

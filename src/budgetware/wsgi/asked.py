@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from budgetware.answers.facts import RequestFacts, encoded_path
@@ -75,7 +76,8 @@ def facts_of(environ: dict[str, Any], plan: Plan, identity: str | None) -> Reque
         namespace=plan.namespace,
         tier=plan.tier,
         identity=identity,
-        known_by=known_by(environ) or _unlisted(environ),
+        # Nobody asks where nothing is kept.
+        known_by=None if plan.cache is None else known_by(environ) or _unlisted(environ),
     )
 
 
@@ -91,7 +93,7 @@ def _unlisted(environ: dict[str, Any]) -> str | None:
     own. What every request of the process has is its environment's, as wsgiref hands it on.
     """
     for key, value in environ.items():
-        if key in _LISTED or key.startswith(_SERVERS) or value is None:
+        if value is None or _is_listed(key):
             continue
         if not isinstance(value, str):
             return key
@@ -100,14 +102,24 @@ def _unlisted(environ: dict[str, Any]) -> str | None:
     return None
 
 
+@lru_cache(maxsize=1024)
+def _is_listed(key: str) -> bool:
+    return key in _LISTED or key.startswith(_SERVERS)
+
+
 def _headers(environ: dict[str, Any]) -> Iterator[Header]:
     for key, value in environ.items():
         if key.startswith("HTTP_") and isinstance(value, str):
-            yield _bytes(key[5:].replace("_", "-").lower()), _bytes(value)
+            yield _field_name(key), _bytes(value)
     for key in _WITHOUT_PREFIX:
         value = environ.get(key)
         if isinstance(value, str) and value:  # a server may give an absent one as empty
             yield key.replace("_", "-").lower().encode("ascii"), _bytes(value)
+
+
+@lru_cache(maxsize=1024)
+def _field_name(key: str) -> bytes:
+    return _bytes(key[5:].replace("_", "-").lower())
 
 
 def _bytes(text: str) -> bytes:
