@@ -86,11 +86,19 @@ def test_no_company_hides_a_directive(
     assert lifetime(full(line), POLICY) is None
 
 
+NO_STORE = (b"cache-control", b"no-store")
+
+
 @given(st.lists(st.binary(max_size=40), max_size=5))
 def test_any_bytes_are_directives_of_some_kind(values: list[bytes]) -> None:
-    """Reading a header never fails."""
-    directives(values)
-    lifetime(full(*((b"cache-control", value) for value in values)), POLICY)
+    """Reading a header never fails, and nothing before or behind it hides a ``no-store``."""
+    lines = [(b"cache-control", value) for value in values]
+    kept = lifetime(full(*lines), POLICY)
+
+    assert kept is None or 0 <= kept.age_s < kept.kept_s
+    assert all(name == name.lower() for name in directives(values))
+    for strict in ([*lines, NO_STORE], [NO_STORE, *lines]):
+        assert lifetime(full(*strict), POLICY) is None
 
 
 @pytest.mark.parametrize(

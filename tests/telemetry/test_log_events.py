@@ -18,8 +18,10 @@ from tests.telemetry.driving import Clock, ReadyMade, Service, Step, labels, num
 from budgetware import names
 from budgetware._core.policy import Policy
 from budgetware._core.record import Level, Outcome, RequestRecord, StageTotal
+from budgetware.answers.storable import NotKept
+from budgetware.answers.tee import MOST_BODY_BYTES
 from budgetware.telemetry import Telemetry
-from budgetware.telemetry.events import Events
+from budgetware.telemetry.events import _HINTS, Events
 
 
 @pytest.fixture(autouse=True)
@@ -333,3 +335,9 @@ def test_failed_log_calls_are_exported() -> None:
     service.serve(rest_s=2)
 
     assert numbers(reader.get_metrics_data(), names.INTERNAL_ERRORS)[labels(step="log")] == 1
+
+
+def test_hints_are_of_reasons_there_are() -> None:
+    """Whoever reads the log is told what can be done about each reason that is theirs to mend."""
+    assert set(_HINTS) <= set(NotKept)
+    assert f"{MOST_BODY_BYTES // 1024} KiB" in _HINTS[NotKept.TOO_LONG]
