@@ -9,14 +9,17 @@ ignored on both sides. Only what the policy lists can come out, so labels are bo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from collections.abc import Iterable
+from typing import Final, Generic, TypeVar
 
 from budgetware._core.policy import Match
 
 T = TypeVar("T")
 
 ANY_METHOD = "*"
+
+LONGEST_PATH: Final = 8192
+"""Characters of a path; servers take lines of up to 64 kB, and no service has such addresses."""
 
 _PARAMETER = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 _REST = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*:path\}|\*\*")
@@ -57,6 +60,9 @@ def shape(template: str) -> Shape:
 class RouteTable(Generic[T]):
     """Finds the value of the most specific template that matches a method and a path.
 
+    The templates are a tree of segments. A look-up comes to no node of it twice, and to few of
+    them: what it takes depends on the path and not on how many templates there are.
+
     Attributes:
         literal: Values by path and method, of the templates that are nothing but literals.
 
@@ -66,42 +72,24 @@ class RouteTable(Generic[T]):
         # Of equal shapes, a method's own come first, and GET's before anybody's for HEAD.
         ranked = sorted(_ranked(entries), key=lambda entry: entry[:2])
         self.literal: dict[str, dict[str, T]] = {}
-        patterned: dict[str, list[tuple[Shape, T]]] = {}
+        self._root: _Node[T] = _Node()
         for segments, _, method, value in ranked:
             if all(rank == _LITERAL for rank, _ in segments):
                 path = "/" + "/".join(text for _, text in segments)
                 self.literal.setdefault(path, {}).setdefault(method, value)
-            else:
-                patterned.setdefault(method, []).append((segments, value))
-        every = patterned.get(ANY_METHOD, [])
-        # Compiling is what takes time: HEAD mostly has the very alternatives of GET.
-        shared = patterned.get("HEAD") == patterned.get("GET")
-        self._patterned: dict[str, _Alternatives[T]] = {
-            method: _Alternatives(sorted([*mine, *every], key=lambda entry: entry[0]))
-            for method, mine in patterned.items()
-            if method != ANY_METHOD and not (shared and method == "HEAD")
-        }
-        self._any_patterned: _Alternatives[T] = _Alternatives(every)
-        if shared and "GET" in self._patterned:
-            self._patterned["HEAD"] = self._patterned["GET"]
+            self._root.add(segments, method, value)
 
     def find(self, method: str, path: str) -> T | None:
         """Return the value for *method* and *path*, ``None`` when no template matches.
 
         HEAD is answered by GET's templates as by its own, which come first where both are equally
-        specific.
+        specific. No template matches a path that is longer than ``LONGEST_PATH``.
         """
-        methods = self.literal.get(path)
-        if methods is None and path[-1:] == "/" and path.strip("/"):
-            path = path[:-1]
-            methods = self.literal.get(path)
-        if methods is not None:
-            value = methods.get(method)
-            if value is None:
-                value = methods.get(ANY_METHOD)
-            if value is not None:
-                return value
-        return self._patterned.get(method, self._any_patterned).find(path)
+        if not path:  # is not the root, but whatever follows nothing
+            return _of(self._root.rests, method)
+        if path[0] != "/" or len(path) > LONGEST_PATH:
+            return None
+        return self._root.find(_segments(path), method)
 
 
 def _ranked(entries: Iterable[tuple[Match, T]]) -> Iterable[tuple[Shape, int, str, T]]:
@@ -112,30 +100,72 @@ def _ranked(entries: Iterable[tuple[Match, T]]) -> Iterable[tuple[Shape, int, st
             yield segments, 1, "HEAD", value
 
 
-class _Alternatives(Generic[T]):
-    """One regular expression over several templates, most specific first."""
+class _Node(Generic[T]):
+    """What may follow so many segments.
 
-    def __init__(self, entries: list[tuple[Shape, T]]) -> None:
-        self._values = {f"r{index}": value for index, (_, value) in enumerate(entries)}
-        source = "|".join(
-            f"(?P<r{index}>{_pattern(segments)})" for index, (segments, _) in enumerate(entries)
-        )
-        self._match: Callable[[str], re.Match[str] | None] | None = (
-            re.compile(source, re.DOTALL).fullmatch if entries else None
-        )
+    Attributes:
+        literals: By the next segment.
+        one: If that may be anything.
+        ends: Values by method of the templates that end here.
+        rests: Likewise of those that take whatever follows.
 
-    def find(self, path: str) -> T | None:
-        if self._match is None:
-            return None
-        found = self._match(path)
-        return None if found is None else self._values[found.lastgroup or ""]
+    """
+
+    __slots__ = ("ends", "literals", "one", "rests")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node[T]] = {}
+        self.one: _Node[T] | None = None
+        self.ends: dict[str, T] = {}
+        self.rests: dict[str, T] = {}
+
+    def add(self, segments: Shape, method: str, value: T) -> None:
+        """Add a template; the first of equal ones stays."""
+        node = self
+        for rank, text in segments:
+            if rank == _MANY:
+                node.rests.setdefault(method, value)
+                return
+            if rank == _LITERAL:
+                node = node.literals.setdefault(text, _Node())
+            else:
+                node.one = node.one or _Node()
+                node = node.one
+        node.ends.setdefault(method, value)
+
+    def find(self, segments: list[str], method: str) -> T | None:
+        """Return the value of the most specific template for all of *segments*."""
+        # Depth first: a literal before a parameter before the rest.
+        pending: list[tuple[_Node[T], int, bool]] = [(self, 0, False)]
+        while pending:
+            node, at, is_rest = pending.pop()
+            if is_rest or at == len(segments):
+                found = _of(node.rests if is_rest else node.ends, method)
+                if found is not None:
+                    return found
+                if is_rest:
+                    continue
+            if node.rests:
+                pending.append((node, at, True))
+            if at < len(segments):
+                segment = segments[at]
+                if node.one is not None and segment:
+                    pending.append((node.one, at + 1, False))
+                literal = node.literals.get(segment)
+                if literal is not None:
+                    pending.append((literal, at + 1, False))
+        return None
 
 
-def _segments(template: str) -> list[str]:
-    trimmed = template[1:].removesuffix("/")
-    return trimmed.split("/") if trimmed else []
+def _of(values: dict[str, T], method: str) -> T | None:
+    found = values.get(method)
+    return values.get(ANY_METHOD) if found is None else found
 
 
-def _pattern(segments: Shape) -> str:
-    parts = {_ONE: "/[^/]+", _MANY: "(?:/.*)?"}
-    return "".join(parts.get(rank) or "/" + re.escape(text) for rank, text in segments) or "/"
+def _segments(path: str) -> list[str]:
+    if path == "/":
+        return []
+    segments = path[1:].split("/")
+    if not segments[-1] and any(segments):
+        segments.pop()
+    return segments
