@@ -21,6 +21,7 @@ ROWS = (
     "_version",
     "errors",
     "names",
+    "http",
     "units",
     "_core.policy",
     "_core.routes",

@@ -36,20 +36,12 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "SERVER_ERROR",
     "SHORTEST_WAIT_S",
-    "WITH_BODY",
     "Options",
     "Runtime",
     "check_callables",
     "current_budget",
 ]
-
-SERVER_ERROR: Final = 500
-"""The least status that counts as a failed request."""
-
-WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
-"""Methods whose body the doors time the client's sending of."""
 
 SHORTEST_WAIT_S: Final = 0.0001
 """Shorter waits for the client are billed: leaving them out would cost more than they do."""

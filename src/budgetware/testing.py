@@ -18,6 +18,7 @@ from budgetware._core.engine import Engine
 from budgetware._core.policy import Policy
 from budgetware._core.record import RequestRecord, StageTotal
 from budgetware._core.steering import Steering
+from budgetware.http import SERVER_ERROR
 from budgetware.runtime import Options, Runtime
 from budgetware.units import format_duration
 
@@ -30,8 +31,6 @@ __all__ = [
     "recorded",
     "request",
 ]
-
-SERVER_ERROR: Final = 500
 
 
 class FakeClock:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from budgetware._core.decide import Reason
 from budgetware._core.reasons import (
-    BY_THE_CLOCK,
     LONGEST_REASON,
     MOST_REASONS,
     OURS,
@@ -45,7 +44,7 @@ def test_what_is_no_text_is_other(reason: object) -> None:
 def test_ours_take_no_place() -> None:
     """Every reason of budgetware's own is told apart, though the application has used up its."""
     words = Words(most=0)
-    ours = {*Reason, *Rejection, BY_THE_CLOCK}
+    ours = {*Reason, *Rejection}
 
     assert {words.label(reason) for reason in ours} == {str(reason) for reason in ours} == OURS
     assert type(words.label(Reason.UNLIKELY)) is str

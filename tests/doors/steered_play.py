@@ -84,15 +84,17 @@ class Play:
         tiers: Mapping[str, TierPolicy] = POLICY.tiers,
         concurrency: int | None = None,
         wrapped: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+        policy: Policy | None = None,
         **options: Any,
     ) -> None:
         self.time = Time()
         self.ended_at_s = 0.0
-        policy = replace(
-            POLICY, mode=mode, routes={"signals": route}, tiers=tiers, concurrency=concurrency
-        )
-        methods = ["GET", "POST", "PUT"]
-        app: ASGIApp = Starlette(routes=[Path("/signals", endpoint, methods=methods)])
+        if policy is None:
+            policy = replace(
+                POLICY, mode=mode, routes={"signals": route}, tiers=tiers, concurrency=concurrency
+            )
+        methods = ["GET", "POST", "PUT", "OPTIONS"]
+        app: ASGIApp = Starlette(routes=[Path("/{any:path}", endpoint, methods=methods)])
         self.door = BudgetMiddleware(wrapped(app), policy=policy, clock=self.time, **options)
 
     def ask(self, method: str = "GET", **more: Any) -> Answered:

@@ -51,6 +51,43 @@ CASES = {
         "routes:\n  a: {match: GET /a, answers: [cached], cache: {fresh: 1s, public: true}}\n",
         [],
     ),
+    "clock for writes that has nothing true to say": (
+        (
+            "mode: enforce\nroutes:\n  a:\n    match: POST /a\n    timer: unsafe\n"
+            "    answers: [{static: {status: 200, body: x}}]\n"
+        ),
+        [(6, "error", "timer-without-accepted")],
+    ),
+    "clock for writes with only a rejection": (
+        "routes:\n  a: {match: POST /a, answers: [reject], timer: unsafe}\n",
+        [(3, "error", "timer-without-accepted")],
+    ),
+    "clock for writes that tells clients to come back": (
+        (
+            "routes:\n  a:\n    match: POST /a\n    timer: unsafe\n"
+            "    answers: [{static: {status: 202, body: x, headers: {Retry-After: ''}}}]\n"
+        ),
+        [(5, "error", "timer-without-accepted")],
+    ),
+    "clock for writes": (
+        (
+            "mode: enforce\nroutes:\n  a:\n    match: POST /a\n    timer: unsafe\n"
+            "    answers: [{static: {status: 202, body: x}}, reject]\n"
+        ),
+        [],
+    ),
+    "writes the clock leaves alone": (
+        "mode: enforce\nroutes:\n  a: {match: [POST /a, GET /a], answers: [reject]}\n",
+        [(4, "note", "timer-leaves-alone")],
+    ),
+    "writes that are only measured": (
+        "routes:\n  a: {match: [POST /a, GET /a], answers: [reject]}\n",
+        [],
+    ),
+    "timer of a job": (
+        "routes:\n  a: {timer: unsafe}\n",
+        [(3, "warning", "job-with-response")],
+    ),
     "tier nobody is": (
         TIERS + "routes:\n  a: {match: GET /a, budget: {por: 50ms}}\n",
         [(4, "error", "unknown-tier")],

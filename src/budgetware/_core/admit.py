@@ -35,9 +35,26 @@ LONGEST_WAIT_S: Final = 86_400.0
 _LEAST_WAITING = 16
 
 
-def is_exempt(method: str, path: str, paths: Collection[str] = EXEMPT_PATHS) -> bool:
-    """Tell whether a request is let through unasked: a health check, or a preflight ``OPTIONS``."""
-    return method == "OPTIONS" or path in paths or (path[-1:] == "/" and path[:-1] in paths)
+def is_exempt(
+    method: str, path: str, root: str | None = None, paths: Collection[str] = EXEMPT_PATHS
+) -> bool:
+    """Tell whether a request is let through unasked: a health check, or a preflight ``OPTIONS``.
+
+    Browsers send that in front of the real request, and give that up if it is refused. Nothing is
+    decided on such a request either.
+
+    Args:
+        method: The HTTP method.
+        path: The decoded path, with or without *root*.
+        root: Where the application is mounted.
+        paths: Those of health checks, below the root as well.
+
+    """
+    if method == "OPTIONS" or path.removesuffix("/") in paths:
+        return True
+    if not root or not path.startswith(root):
+        return False
+    return path[len(root) :].removesuffix("/") in paths
 
 
 def wait_allowed_s(queue_s: float | None, remaining_s: float) -> float:

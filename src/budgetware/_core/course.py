@@ -27,6 +27,10 @@ ONCE_KNOWN: Final = "_tier"
 """The point at which a tier becomes known that was not known at the beginning."""
 
 
+_ANSWERS: Final = frozenset({Action.ANSWER, Action.PROBE, Action.REJECT})
+"""Actions that answer a request in place of the application."""
+
+
 class Course:
     """The way of one request through its decisions.
 
@@ -47,7 +51,9 @@ class Course:
         "_began_s",
         "_counts",
         "_passings",
+        "_responded_s",
         "_steering",
+        "_would_answer",
         "answers",
         "cost_s",
         "foreseen",
@@ -75,7 +81,18 @@ class Course:
         self.answers = False
         self.cost_s = 0.0
         self.raced = False
+        self._responded_s: float | None = None
+        self._would_answer = False
         self.size: float | None = None
+
+    def spare_s(self, remaining_s: float) -> float:
+        """Return the seconds until a smaller answer has to leave to be in time for its reserve.
+
+        Args:
+            remaining_s: What the request has left.
+
+        """
+        return remaining_s - self._steering.plan.reserve_s - self.cost_s
 
     @property
     def acts(self) -> bool:
@@ -123,10 +140,11 @@ class Course:
         forecast = steering.forecast
         if steering.forced is not None:
             decision = Decision(steering.forced, Reason.FORCED)
-            steering.told(decision)
+            self._tell(decision)
             return decision
         if forecast is None:
             return RUN
+        remaining_s -= steering.plan.reserve_s  # no stage may plan with it, nor do we
         at_s = now_s - self._began_s
         load = self.load if point is None else steering.traffic.now
         counts = self._counts
@@ -137,6 +155,8 @@ class Course:
             nth = counts[point] = counts.get(point, 0) + 1
         elif point in counts:
             nth = counts[point] = counts[point] + 1
+        if self._would_answer:
+            return RUN
         if remaining_s > cost_s:
             # Nearly always that is all: the facts are not even gathered.
             fits = forecast.fits(point, remaining_s, load, self.size, nth)
@@ -191,8 +211,15 @@ class Course:
             self.permit = steering.probes.take(point, now_s, outlook.quiet_s, behind=behind)
             if self.permit is None:
                 decision = decide(facts._replace(probe_due=False))
-        steering.told(decision)
+        self._tell(decision)
         return decision
+
+    def _tell(self, decision: Decision) -> None:
+        """Tell of *decision*; in shadow a request that would be answered is told of no more."""
+        if self._would_answer:
+            return
+        self._would_answer = not self._steering.acts and decision.action in _ANSWERS
+        self._steering.told(decision)
 
     def wait_until(self, began_s: float) -> None:
         """Let the course begin at *began_s*: the time of waiting is not the service's."""
@@ -219,27 +246,64 @@ class Course:
                 self._passings[index] = (point, at_s, load, opening)
                 return
 
-    def leave(self, now_s: float, *, full: bool) -> None:
-        """End the course, once: *full* if the work was done to its end and nothing was left out."""
+    def responds(self, now_s: float) -> None:
+        """Note that the application begins its response; from here on nobody answers for it."""
+        self._responded_s = now_s - self._began_s
+
+    def deadline(self) -> None:
+        """Tell that the clock answers, or would in a mode that acts."""
+        self._tell(Decision(Action.ANSWER, Reason.DEADLINE))
+
+    def leave(
+        self,
+        now_s: float,
+        *,
+        full: bool,
+        refused: bool = False,
+    ) -> None:
+        """End the course, once.
+
+        Args:
+            now_s: The clock.
+            full: Whether the work was done to its end and nothing was left out.
+            refused: Whether the application has refused the request (a 4xx), which may take no time
+                at all and says little of what full work takes.
+
+        """
         if self.left:
             return
         self.left = True
         duration_s = now_s - self._began_s
+        self._look_back(duration_s)
         passings = [
             (point, at_s, load, None if stage is None else _open_s(stage))
             for point, at_s, load, stage in self._passings
         ]
         steering, path = self._steering, Path(passings, duration_s, now_s, self.size)
         in_time = duration_s <= steering.plan.limit_s
-        degraded = self.smaller or self.skipped is not None
+        smaller = self.smaller or self._would_answer
+        degraded = smaller or self.skipped is not None
         full = full and self.skipped is None
-        steering.count(now_s, degraded=degraded, late=not (self.smaller or in_time))
-        self._teach(path, full=full, in_time=in_time)
+        steering.count(now_s, degraded=degraded, late=not (smaller or in_time))
+        if refused:
+            full = False
+            if steering.forecast is not None:
+                steering.forecast.learn_refusal(path)
+        else:
+            self._teach(path, full=full, in_time=in_time)
         if self.permit is not None:
-            steering.probes.settle(self.permit, good=full and in_time)
+            steering.probes.settle(self.permit, good=None if refused else full and in_time)
         elif full and in_time:
             for point, _, _, _ in path.passings:
                 steering.probes.proved(point)
+
+    def _look_back(self, duration_s: float) -> None:
+        """Tell of the answer the clock would have sent, where decisions are only counted."""
+        if self.acts or not self.raced or self.rationed:
+            return
+        responded_s = duration_s if self._responded_s is None else self._responded_s
+        if self.spare_s(self._steering.plan.limit_s - responded_s) < 0:
+            self.deadline()
 
     def _may_probe(self, point: str | None, now_s: float, quiet_s: float) -> bool:
         steering = self._steering

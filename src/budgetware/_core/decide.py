@@ -53,6 +53,7 @@ class Reason(StrEnum):
     OWN_FALLBACK = "own_fallback"
     PROBE_DUE = "probe_due"
     FORCED = "forced"
+    DEADLINE = "deadline"
 
 
 class Decision(NamedTuple):

@@ -137,9 +137,7 @@ class Entrance:
 
         """
         rule = self._rules.get(plan.tier)
-        if rule is None or plan.mode is Mode.OBSERVE or is_exempt(method, path):
-            return None
-        if root and path.startswith(root) and is_exempt(method, path[len(root) :]):
+        if rule is None or plan.mode is Mode.OBSERVE or is_exempt(method, path, root):
             return None
         return Visit(self, plan, rule)
 

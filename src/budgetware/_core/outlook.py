@@ -195,6 +195,16 @@ class RouteForecast:
         """
         self._take(path, full=False, legs=legs)
 
+    def learn_refusal(self, path: Path) -> None:
+        """Learn from a request that the application has refused: its work is at least so long.
+
+        Only if that is longer than full work is known to be. A caller that is not let in, or asks
+        for what is not there, is mostly told so at once, and that says nothing of the others.
+        """
+        point = self._points.get(None)
+        if point is not None and 0.0 < point.rest.typical_s < path.duration_s:
+            self._take(path, full=False, legs=False)
+
     def _take(self, path: Path, *, full: bool, legs: bool) -> None:
         waiting = self._waiting
         if len(waiting) == MOST_WAITING:

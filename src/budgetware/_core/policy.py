@@ -185,6 +185,7 @@ class Route:
         objectives: What its distribution should look like.
         mode: Overrides the policy's mode.
         cancel_safe: Whether work may be cancelled at the deadline.
+        times_unsafe: Whether the clock also answers for methods that change something.
 
     """
 
@@ -201,6 +202,7 @@ class Route:
     objectives: Objectives | None = None
     mode: Mode | None = None
     cancel_safe: bool = False
+    times_unsafe: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +237,7 @@ class Plan:
         cache: What may be stored.
         degraded: Largest share of smaller answers, 1 where nothing is said.
         cancel_safe: Whether work may be cancelled at the deadline.
+        times_unsafe: Whether the clock also answers for methods that change something.
         namespace: The service and its environment, told apart from others on a shared server.
 
     """
@@ -254,6 +257,7 @@ class Plan:
     cache: CachePolicy | None = None
     degraded: float = 1.0
     cancel_safe: bool = False
+    times_unsafe: bool = False
     namespace: str = ""
 
 
@@ -368,6 +372,7 @@ def _alternatives(route: Route | None) -> dict[str, Any]:
         "cache": route.cache,
         "degraded": 1.0 if degraded is None else degraded,
         "cancel_safe": route.cancel_safe,
+        "times_unsafe": route.times_unsafe,
     }
 
 

@@ -183,14 +183,24 @@ class Probes:
             timer.out[self._number] = now_s + LEASE_S
             return Permit(point, self._number)
 
-    def settle(self, permit: Permit, *, good: bool) -> None:
-        """Give *permit* back, once: *good* if the whole request would have been in time."""
+    def settle(self, permit: Permit, *, good: bool | None) -> None:
+        """Give *permit* back, once.
+
+        Args:
+            permit: What ``take`` returned.
+            good: Whether the whole request was, or would have been, in time; ``None`` if it says
+                nothing of that, as one that was refused: then another may try at once.
+
+        """
         with self._lock:
             timer = self._timers.get(permit.point)
             if timer is None:
                 return
             timer.out.pop(permit.number, None)
-            if good:
+            if good is None:
+                timer.interval_s /= 2.0
+                timer.next_s = -inf
+            elif good:
                 # Recovery is not rationed: the next probe is due at once and this one was free.
                 timer.interval_s = 0.0
                 timer.urgent = True

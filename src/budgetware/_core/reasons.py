@@ -18,13 +18,9 @@ LONGEST_REASON: Final = 64
 MOST_REASONS: Final = 32
 """Words of the application that are told apart, first come, first served."""
 
-BY_THE_CLOCK: Final = "deadline"
-"""The reason of an answer sent at the last safe moment while the work goes on."""
-
 OURS: Final = frozenset(
     {
         *(reason.value for reason in Reason),
-        BY_THE_CLOCK,
         "deadline_spent",
         "overloaded",
         "rate_exceeded",

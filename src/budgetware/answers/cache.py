@@ -36,6 +36,7 @@ from budgetware.answers.storable import (
 )
 from budgetware.answers.stored import AsyncStore, Found, Store, Stored
 from budgetware.answers.tee import MOST_BODY_BYTES, Tee
+from budgetware.http import CLIENT_ERROR, SAFE_METHODS
 
 MOST_REFRESHED: Final = 64
 """Stored responses that may be made anew at the same time."""
@@ -45,9 +46,6 @@ REFRESH_LEASE_S: Final = 10.0
 
 MOST_WRITTEN: Final = 65_536
 """Addresses that were written to last and are remembered one by one."""
-
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_FAILED: Final = 400
 
 
 class CacheListener(Protocol):
@@ -227,7 +225,7 @@ class _Shelf:
         What was asked for before *now* is no longer served from there by this process. Call it
         when the response to an unsafe method is known; others change nothing.
         """
-        if request.method in _SAFE or status >= _FAILED:
+        if request.method in SAFE_METHODS or status >= CLIENT_ERROR:
             return
         self._written.note(_mark(request), now)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from enum import StrEnum
 from typing import Any, Final
 
 from budgetware._core.interrupt import AnswerNow
@@ -15,6 +16,7 @@ from budgetware.answers.facts import RequestFacts
 from budgetware.answers.preparing import Fallback
 from budgetware.answers.rejection import Rejection, rejection
 from budgetware.answers.static import static_answer
+from budgetware.http import ACCEPTED, SAFE_METHODS
 
 ANSWER_S: Final = 0.003
 """Seconds it takes to send an answer that is at hand; event loops wake up a little late."""
@@ -41,11 +43,28 @@ Function = Callable[[Any], object]
 Fault = Callable[[str, Exception], None]
 
 
-def refusal(remaining_s: float, random: Callable[[], float]) -> Answer:
-    """Return an honest no: 504 once the time is over, 503 before."""
-    if remaining_s <= 0:
-        return rejection(Rejection.DEADLINE_SPENT, RETRY_AFTER_S, random)
-    return rejection(Rejection.OVERLOADED, RETRY_AFTER_S, random)
+class Work(StrEnum):
+    """What the application is doing while its client is answered in its place."""
+
+    NOT_BEGUN = "not_begun"
+    GIVEN_UP = "given_up"
+    GOES_ON = "goes_on"
+
+
+def refusal(work: Work, method: str, random: Callable[[], float]) -> Answer:
+    """Return an honest no: 504 for work that goes on, as its time is over; 503 for none.
+
+    Who has asked for something to be changed is told to come back only if nothing was begun.
+
+    Args:
+        work: What the application is doing.
+        method: The request's.
+        random: Returns numbers in [0, 1).
+
+    """
+    why = Rejection.DEADLINE_SPENT if work is Work.GOES_ON else Rejection.OVERLOADED
+    again = work is Work.NOT_BEGUN or method in SAFE_METHODS
+    return rejection(why, RETRY_AFTER_S if again else None, random)
 
 
 def _is_being_cancelled() -> bool:
@@ -89,6 +108,9 @@ class _Card:
         self._fault = fault
         self._shared_s = shared_s = min(shared_s, SHARED_SHARE * plan.limit_s)
         self._static = None if plan.static is None else static_answer(plan.static)
+        self._accepted = bool(
+            plan.times_unsafe and plan.static is not None and plan.static.status == ACCEPTED
+        )
         missing = {
             "fallback": fallback is None,
             "static": self._static is None,
@@ -101,13 +123,23 @@ class _Card:
         if "fallback" in self._names and self._fallback is not None:
             self.cost_s += self._fallback.budget_s
 
-    @property
-    def answers(self) -> bool:
-        """Whether there is anything to answer with."""
-        return bool(self._names)
+    def offers(self, method: str, work: Work = Work.NOT_BEGUN) -> bool:
+        """Tell whether there is anything to answer a request of *method* with."""
+        return any(True for _ in self._usable(method, work))
 
-    def _ready(self, name: str, remaining_s: float) -> Answer | None:
-        return refusal(remaining_s, self._random) if name == "reject" else self._static
+    def _usable(self, method: str, work: Work) -> Iterator[str]:
+        """Yield the answers that are true of a request of *method*, in the order of the file.
+
+        While an unsafe request goes on, that is only the one that says so; and that one is true
+        of no other moment.
+        """
+        for name in self._names:
+            says_accepted = name == "static" and self._accepted
+            if method in SAFE_METHODS or says_accepted is (work is Work.GOES_ON):
+                yield name
+
+    def _ready(self, name: str, method: str, work: Work) -> Answer | None:
+        return refusal(work, method, self._random) if name == "reject" else self._static
 
     def _is_failure(self, name: str, error: BaseException) -> bool:
         """Tell whether *error* is only that of the answer *name*, and the next one may do."""
@@ -148,8 +180,14 @@ class Menu(_Card):
         super().__init__(plan, fallback, random, fault, shared_s)
         self.cache = cache
 
-    async def choose(
-        self, asked: RequestFacts, request: object, remaining_s: float, now_s: float, reason: str
+    async def choose(  # noqa: PLR0913, PLR0917 - all that an answer may depend on
+        self,
+        asked: RequestFacts,
+        request: object,
+        remaining_s: float,
+        now_s: float,
+        reason: str,
+        work: Work = Work.NOT_BEGUN,
     ) -> Answer | None:
         """Return the first answer to be had, ``None`` if there is none.
 
@@ -159,9 +197,10 @@ class Menu(_Card):
             remaining_s: Seconds left of the budget.
             now_s: The clock.
             reason: Why there is no full response.
+            work: What the application is doing.
 
         """
-        for name in self._names:
+        for name in self._usable(asked.method, work):
             try:
                 if name == "cached" and self.keeps is not None:
                     wait_s = self._wait_s(remaining_s)
@@ -170,7 +209,7 @@ class Menu(_Card):
                 elif name == "fallback" and self._fallback is not None:
                     answer = await self._fallback.answer(request, remaining_s)
                 else:
-                    answer = self._ready(name, remaining_s)
+                    answer = self._ready(name, asked.method, work)
             except BaseException as error:
                 if not self._is_failure(name, error):
                     raise
@@ -200,11 +239,17 @@ class ThreadMenu(_Card):
         super().__init__(plan, fallback, random, fault, shared_s)
         self.cache = cache
 
-    def choose(
-        self, asked: RequestFacts, request: object, remaining_s: float, now_s: float, reason: str
+    def choose(  # noqa: PLR0913, PLR0917 - all that an answer may depend on
+        self,
+        asked: RequestFacts,
+        request: object,
+        remaining_s: float,
+        now_s: float,
+        reason: str,
+        work: Work = Work.NOT_BEGUN,
     ) -> Answer | None:
         """Return the first answer to be had; see ``Menu``."""
-        for name in self._names:
+        for name in self._usable(asked.method, work):
             try:
                 if name == "cached" and self.keeps is not None:
                     wait_s = self._wait_s(remaining_s)
@@ -213,7 +258,7 @@ class ThreadMenu(_Card):
                 elif name == "fallback" and self._fallback is not None:
                     answer = self._fallback.answer_now(request, remaining_s)
                 else:
-                    answer = self._ready(name, remaining_s)
+                    answer = self._ready(name, asked.method, work)
             except BaseException as error:
                 if not self._is_failure(name, error):
                     raise

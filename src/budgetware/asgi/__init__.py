@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from budgetware._core.admit import is_exempt
 from budgetware._core.current import current_budget
 from budgetware._core.policy import Policy
 from budgetware.asgi.exchange import (
@@ -22,9 +23,9 @@ from budgetware.asgi.exchange import (
     TimedExchange,
 )
 from budgetware.errors import BudgetwareError
+from budgetware.http import WITH_BODY
 from budgetware.names import TIER_KEY
 from budgetware.runtime import (
-    WITH_BODY,
     Runtime,
     check_callables,
     check_served_by,
@@ -117,7 +118,7 @@ class BudgetMiddleware:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         engine = self._engine
-        if engine.steers:
+        if engine.steers and self._is_decided_on(scope):
             return await self._helm().serve(scope, receive, send)
         try:
             method = scope["method"]
@@ -161,6 +162,13 @@ class BudgetMiddleware:
                 self._app, self._engine, self._tier_in, self._kind_in, self._answering
             )
         return self._steers
+
+    def _is_decided_on(self, scope: Scope) -> bool:
+        """Tell whether anything may be decided on a request: on all but the exempt ones."""
+        try:
+            return not is_exempt(scope["method"], scope["path"], scope.get("root_path"))
+        except Exception:  # noqa: BLE001 - who serves it finds the same, and counts it
+            return True
 
     def _tier_in(self, scope: Scope) -> str | None:
         if self._tier is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import random
 from typing import TYPE_CHECKING
 
-from budgetware.answers.menu import refusal
+from budgetware.answers.menu import Work, refusal
 from budgetware.answers.rejection import LAST_RESORT
 from budgetware.asgi.exchange import Exchange, Scope
 
@@ -47,7 +47,7 @@ class AnsweringExchange(Exchange):
         menu = self.menu
         return (
             menu is not None
-            and menu.answers
+            and self.course.raced
             and self.course.acts
             and self.end is None
             and not (self.begun or self.is_over or self.given is not None or self.course.rationed)
@@ -70,20 +70,21 @@ class AnsweringExchange(Exchange):
     def has_body(self) -> None:
         """Note that the request has brought a body with it that nothing had announced."""
 
-    async def answer(self, reason: str, *, always: bool = False) -> None:
+    async def answer(self, reason: str, work: Work, *, always: bool = False) -> None:
         """Send something smaller, if there is something and nobody has begun to answer.
 
         Args:
             reason: Why.
+            work: What the application is doing.
             always: Whether to say no when there is nothing else.
 
         """
         lane = self.lane
-        answer = await self._chosen(reason)
+        answer = await self._chosen(reason, work)
         if not always and self.lane is not lane:
             return  # it was another promise, and another tier's answer
         if answer is None and always:
-            answer = self._refusal()
+            answer = self._refusal(work)
         if answer is None or self.begun or self.given is not None or self.end is not None:
             return
         self.given = answer
@@ -112,19 +113,21 @@ class AnsweringExchange(Exchange):
             except Exception as error:  # noqa: BLE001 - likewise
                 engine.fault("announce", error)
 
-    async def _chosen(self, reason: str) -> Answer | None:
+    async def _chosen(self, reason: str, work: Work) -> Answer | None:
         menu, clock = self.menu, self.clock
         if menu is None:
             return None
         try:
-            return await menu.choose(self.asked, self.scope, self.remaining(), clock(), reason)
+            return await menu.choose(
+                self.asked, self.scope, self.remaining(), clock(), reason, work
+            )
         except Exception as error:  # noqa: BLE001 - the application may still answer
             self.engine.fault("answer", error)
             return None
 
-    def _refusal(self) -> Answer:
+    def _refusal(self, work: Work) -> Answer:
         try:
-            return refusal(self.remaining(), random)
+            return refusal(work, self.asked.method, random)
         except Exception as error:  # noqa: BLE001 - something has to be said
             self.engine.fault("answer", error)
             return LAST_RESORT

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from budgetware._core.budget import Budget
 from budgetware._core.engine import Engine
+from budgetware.http import SERVER_ERROR
 from budgetware.names import SERVER_TIMING
-from budgetware.runtime import SERVER_ERROR, SHORTEST_WAIT_S
+from budgetware.runtime import SHORTEST_WAIT_S
 from budgetware.telemetry.server_timing import render
 
 Scope = MutableMapping[str, Any]

@@ -15,7 +15,8 @@ from budgetware.asgi.exchange import ASGIApp, Exchange, Receive, Scope, Send, Ti
 from budgetware.asgi.gate import Gate
 from budgetware.asgi.keeping import Keeping
 from budgetware.asgi.steered import GatedExchange, SteeredExchange
-from budgetware.runtime import WITH_BODY, identity_of
+from budgetware.http import WITH_BODY
+from budgetware.runtime import identity_of
 
 if TYPE_CHECKING:
     from budgetware._core.engine import Engine

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from budgetware.answers.facts import ResponseFacts
 from budgetware.asgi.asked import known_by
-from budgetware.runtime import SERVER_ERROR
+from budgetware.http import SERVER_ERROR
 
 if TYPE_CHECKING:
     from budgetware.answers.cache import AsyncResponseCache, Draft, Refresh

@@ -8,6 +8,8 @@ thread of it is never cancelled, and the request lasts as long as that is at wor
 from __future__ import annotations
 
 import asyncio
+import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
@@ -15,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from budgetware._core.reasons import BY_THE_CLOCK
+from budgetware._core.decide import Reason
+from budgetware.answers.menu import Work
 
 if TYPE_CHECKING:
     from budgetware.asgi.answering import AnsweringExchange
@@ -34,10 +37,13 @@ class Race:
     """
 
     __slots__ = (
+        "_asked",
+        "_before_scope",
         "_exchange",
         "_late",
         "_loop",
         "_scope",
+        "_task",
         "_timer",
         "_us",
     )
@@ -49,6 +55,9 @@ class Race:
         self._us: asyncio.Task[None] | None = None
         self._scope: anyio.CancelScope | None = None
         self._late = False
+        # The request's own task, and how many cancellations it has been asked for by others.
+        self._task = asyncio.current_task(loop)
+        self._asked = self._before_scope = self._cancelling()
 
     def start(self) -> None:
         """Make the appointment, or a new one under another promise."""
@@ -58,9 +67,9 @@ class Race:
         exchange = self._exchange
         if not exchange.may_be_raced:
             return
-        ahead_s = exchange.remaining() - exchange.course.cost_s
-        if ahead_s < inf:
-            self._timer = self._loop.call_later(max(0.0, ahead_s), self._turn)
+        spare_s = exchange.course.spare_s(exchange.remaining())
+        if spare_s < inf:
+            self._timer = self._loop.call_later(max(0.0, spare_s), self._turn)
 
     def restart(self) -> None:
         """Make a new appointment, from whichever thread this is called."""
@@ -79,7 +88,19 @@ class Race:
 
     def turn(self) -> None:
         """Answer at once, as the application was left for it; from any thread."""
+        # What is asked for from now on is the server's, or a task group's that is left with it.
+        self._asked = self._cancelling() - _is_pending(self._task)
         self._loop.call_soon_threadsafe(self._turn)
+
+    def was_cancelled(self, error: BaseException) -> bool:
+        """Tell whether the server has cancelled the request in the turn in which *error* left it.
+
+        A task group prefers the errors of its tasks to a cancellation from outside.
+        """
+        return self._cancelling() - _left_behind(error) > self._asked
+
+    def _cancelling(self) -> int:
+        return 0 if self._task is None else self._task.cancelling()
 
     async def end(self) -> None:
         """Make no more appointments, and wait for an answer that is being sent."""
@@ -115,12 +136,12 @@ class Race:
                 (its issue 1214).
 
         """
-        before = _cancelling()
+        before = self._before_scope = self._cancelling()
         # Not ``Task.cancel``, which would leave threads behind that nobody waits for.
         with anyio.CancelScope() as scope:
             self._scope = scope
             yield
-        if scope.cancelled_caught and _cancelling() > before:
+        if scope.cancelled_caught and self._cancelling() > before:
             raise asyncio.CancelledError
 
     def _turn(self) -> None:
@@ -134,7 +155,7 @@ class Race:
         self._timer = None
         exchange = self._exchange
         if exchange.turned is not None:
-            self._answer_for(exchange.turned, always=True)
+            self._answer_for(exchange.turned, Work.GIVEN_UP, always=True)
             return
         # Said before it is looked for shields, so that a thread that leaves the last one sees it.
         self._late = True
@@ -142,34 +163,56 @@ class Race:
             return
         self._late = False
         if exchange.given is not None:
-            if self._scope is not None and not exchange.is_over:
+            # Who is being cancelled by others is left alone. Before Python 3.13 so is who was in a
+            # task group that failed: the task is never told that it was cancelled for nothing.
+            others = self._cancelling() > self._before_scope
+            if self._scope is not None and not exchange.is_over and not others:
                 self._scope.cancel()
         elif exchange.may_be_raced:
-            if exchange.remaining() - exchange.course.cost_s > LEAST_AHEAD_S:
+            if exchange.course.spare_s(exchange.remaining()) > LEAST_AHEAD_S:
                 self.start()  # waits for the client were left out meanwhile
             else:
-                self._answer_for(BY_THE_CLOCK)
+                self._answer_for(Reason.DEADLINE, Work.GOES_ON)
 
-    def _answer_for(self, reason: str, *, always: bool = False) -> None:
+    def _answer_for(self, reason: str, work: Work, *, always: bool = False) -> None:
         if self._us is None and self._exchange.given is None and not self._exchange.is_over:
-            self._us = self._loop.create_task(self._answer(reason, always=always))
+            self._us = self._loop.create_task(self._answer(reason, work, always=always))
 
-    async def _answer(self, reason: str, *, always: bool) -> None:
+    async def _answer(self, reason: str, work: Work, *, always: bool) -> None:
         exchange = self._exchange
         try:
-            await exchange.answer(reason, always=always)
+            await exchange.answer(reason, work, always=always)
         except Exception as error:  # noqa: BLE001 - the application's own answer may still come
             exchange.engine.fault("race", error)
         finally:
             self._us = None
         if exchange.given is not None:
+            if reason == Reason.DEADLINE:
+                exchange.course.deadline()
             if exchange.turned is None:
                 self._turn()
         elif exchange.turned is not None and not always:
             self._turn()
 
 
-def _cancelling() -> int:
-    """Return how many cancellations the running task has been asked for."""
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
+def _is_pending(task: asyncio.Task[object] | None) -> bool:
+    """Tell whether *task* was cancelled and has not heard of it yet."""
+    if task is None:
+        return False
+    # There is no public way to ask; anyio asks in the same way before it cancels a task.
+    waiter = getattr(task, "_fut_waiter", None)
+    return bool(getattr(task, "_must_cancel", False)) or (waiter is not None and waiter.cancelled())
+
+
+def _left_behind(error: BaseException) -> int:
+    """Return how many cancellations the task group that has raised *error* has left behind.
+
+    Before Python 3.13 it cancels its own task when one of its tasks fails, and takes that back
+    only where it interrupts something (python/cpython#116720).
+    """
+    if sys.version_info >= (3, 13) or not isinstance(error, BaseExceptionGroup):
+        return 0
+    frames = list(traceback.walk_tb(error.__traceback__))
+    raised_by = frames[-1][0].f_globals.get("__name__") if frames else None
+    interrupted = isinstance(error.__context__, asyncio.CancelledError)
+    return int(raised_by == "asyncio.taskgroups" and not interrupted)

@@ -20,12 +20,13 @@ from budgetware._core.decide import Action, Decision
 from budgetware._core.interrupt import turn_of
 from budgetware.answers.answer import marked_partial
 from budgetware.answers.facts import size_of
+from budgetware.answers.menu import Work
 from budgetware.asgi.answering import AnsweringExchange
 from budgetware.asgi.behind import dropped, patient, report
 from budgetware.asgi.exchange import Exchange, Message, Receive, Scope, TimedExchange
 from budgetware.asgi.keeping import Keeping
 from budgetware.asgi.race import Race
-from budgetware.runtime import SERVER_ERROR, WITH_BODY
+from budgetware.http import CLIENT_ERROR, SAFE_METHODS, SERVER_ERROR, WITH_BODY
 
 if TYPE_CHECKING:
     from budgetware._core.lane import Lane
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from budgetware.answers.menu import Menu
     from budgetware.asgi.exchange import ASGIApp
 
-_SAFE: Final = frozenset({"GET", "HEAD"})
 _SMALLER: Final = frozenset({Action.ANSWER, Action.PROBE, Action.REJECT})
 
 MenuOf = Callable[["Steering"], "Menu"]
@@ -132,7 +132,7 @@ class SteeredExchange(AnsweringExchange):
     @property
     def may_be_cancelled(self) -> bool:
         """Whether the work may be cancelled once the clock has answered."""
-        return self.lane.plan.cancel_safe and self.asked.method in _SAFE
+        return self.lane.plan.cancel_safe and self.asked.method in SAFE_METHODS
 
     @property
     def is_behind(self) -> bool:
@@ -153,6 +153,9 @@ class SteeredExchange(AnsweringExchange):
         """Return the start of the response as it leaves: marked if a stage was left out."""
         try:
             self.status = message["status"]  # from here on nothing is left out any more
+            course, clock = getattr(self, "course", None), self.clock
+            if course is not None and not course.acts:
+                course.responds(clock())
             if skipped(self) is not None:
                 message = {**message, "headers": marked_partial(message.get("headers", ()))}
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the response
@@ -188,13 +191,15 @@ class SteeredExchange(AnsweringExchange):
         except BaseException as error:
             self.is_over = True
             if await self._is_settled(error):
+                if self.race is not None and self.race.was_cancelled(error):
+                    raise asyncio.CancelledError from error
                 return None
             raise
         self.is_over = True
         if self.race is not None:
             await self.race.end()
         if self.turned is not None:
-            await self.answer(self.turned, always=True)
+            await self.answer(self.turned, Work.GIVEN_UP, always=True)
         return result
 
     async def _is_settled(self, error: BaseException) -> bool:
@@ -209,7 +214,7 @@ class SteeredExchange(AnsweringExchange):
         if self.race is not None:
             await self.race.end()
         if self.turned is not None and self.given is None:
-            await self.answer(self.turned, always=True)
+            await self.answer(self.turned, Work.GIVEN_UP, always=True)
         if self.given is None:
             return False
         if turn is None and self.turned is None and isinstance(error, Exception):
@@ -236,19 +241,21 @@ class SteeredExchange(AnsweringExchange):
             clock = self.clock
             ended = clock() if self.end is None else self.end
             full = full and status < SERVER_ERROR and not hasattr(self, "error")
-            course.leave(ended, full=full)
+            refused = CLIENT_ERROR <= status < SERVER_ERROR
+            course.leave(ended, full=full, refused=refused)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not replace the outcome
             self.engine.fault("leave", error)
         self.keeping.leave(self)
 
     def _take_menu(self, steering: Steering) -> None:
-        course, menu = self.course, self.menu_of(steering)
-        course.answers = menu.answers
+        course, menu, method = self.course, self.menu_of(steering), self.asked.method
+        course.answers = menu.offers(method)
         course.cost_s = menu.cost_s
-        if self.asked.method in WITH_BODY:
+        if method in WITH_BODY:
             course.size = size_of(self.asked)
         # In shadow, too: what it says is what would have been done.
-        course.raced = menu.answers and (self.race is not None or _running_loop() is not None)
+        timed = self.race is not None or _running_loop() is not None
+        course.raced = timed and menu.offers(method, Work.GOES_ON)
         self.menu = menu
 
     def _replanned(self, lane: Lane) -> Decision | None:
@@ -278,7 +285,7 @@ class SteeredExchange(AnsweringExchange):
             clock(),
             course.cost_s,
             answers=course.answers,
-            behind=point is None and self.asked.method in _SAFE,
+            behind=point is None and self.asked.method in SAFE_METHODS,
             raced=course.raced,
         )
 
@@ -299,7 +306,7 @@ class SteeredExchange(AnsweringExchange):
             return False
         if decision is None:
             return False
-        await self.answer(decision.reason)
+        await self.answer(decision.reason, Work.NOT_BEGUN)
         given = self.given
         if given is None or decision.action is Action.PROBE:
             return False

@@ -104,6 +104,7 @@ def _route(name: str, route: RoutePart, inherited: Mapping[str, Amount | StagePa
         objectives=_objectives(route.objectives) if route.objectives else None,
         mode=route.mode,
         cancel_safe=route.cancel_safe,
+        times_unsafe=route.timer == "unsafe",
     )
 
 

@@ -232,6 +232,7 @@ Size = Annotated[
 ModeText = Annotated[Mode, *_reads(_mode, "a word", {"enum": list(Mode)})]
 ClockText = Annotated[Clock, *_reads(_clock, "a word", {"enum": list(Clock)})]
 OnOverrun = Annotated[str, *_choice("continue", "answer")]
+TimerText = Annotated[str, *_choice("safe", "unsafe")]
 AnswerName = Annotated[str, *_reads(_answer, "a word", {"enum": list(_ANSWERS)})]
 Flag = Annotated[bool, *_reads(_flag, "true or false", {"type": "boolean"})]
 Count = Annotated[

@@ -23,6 +23,7 @@ from budgetware.policyfile.fields import (
     Off,
     RequestDuration,
     Service,
+    TimerText,
     Version,
 )
 from budgetware.policyfile.parts import (
@@ -172,6 +173,15 @@ class RoutePart(Part):
             examples=[True],
         ),
     ] = False
+    timer: Annotated[
+        TimerText,
+        Field(
+            description="Whom the clock may answer while the work goes on: `safe` methods, which "
+            "change nothing, or `unsafe` ones as well. Those are answered with the `static` answer "
+            "of the route, whose status is then 202. `safe` unless said otherwise; under ASGI.",
+            examples=["unsafe"],
+        ),
+    ] = "safe"
 
 
 class LayerPart(Part):

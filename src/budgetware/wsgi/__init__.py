@@ -14,14 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from budgetware._core.admit import is_exempt
 from budgetware._core.current import current_budget
 from budgetware._core.policy import Mode, Policy
 from budgetware.errors import PolicyError, Problem
+from budgetware.http import SAFE_METHODS, WITH_BODY
 from budgetware.names import TIER_KEY
 from budgetware.runtime import (
-    WITH_BODY,
     Runtime,
     check_callables,
     check_served_by,
@@ -45,9 +46,6 @@ Environ = dict[str, Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 __all__ = ["BudgetMiddleware", "Environ", "StartResponse", "WSGIApp"]
-
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-"""RFC 9110 section 9.2.1: after any other method nothing kept of its address may be used."""
 
 
 class BudgetMiddleware:
@@ -158,12 +156,14 @@ class BudgetMiddleware:
         root: str,
     ) -> Callable[[], Iterable[bytes]] | None:
         """Return what serves the request if it is more than measured, or may come to be."""
+        if is_exempt(method, path, root):
+            return None
         lane = self._engine.lane(method, path, tier, root)
         visit = self._engine.entrance.visit(lane.plan, method, path, root)
         if (
             lane.steering is None
             and visit is None
-            and method in _SAFE
+            and method in SAFE_METHODS  # after any other nothing kept of its address may be used
             and all(other.steering is None for other in lane.lanes.values())
         ):
             return None

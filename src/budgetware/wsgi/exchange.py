@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 from budgetware._core.budget import Budget
 from budgetware._core.current import current_budget
 from budgetware._core.engine import Engine
+from budgetware.http import SERVER_ERROR
 from budgetware.names import SERVER_TIMING
-from budgetware.runtime import SERVER_ERROR, SHORTEST_WAIT_S
+from budgetware.runtime import SHORTEST_WAIT_S
 from budgetware.telemetry.server_timing import render
 
 _reset = current_budget.reset

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from budgetware._core.current import current_budget
 from budgetware.answers.cache import ResponseCache
 from budgetware.answers.menu import SHARED_S, ThreadMenu
-from budgetware.runtime import WITH_BODY, identity_of
+from budgetware.http import WITH_BODY
+from budgetware.runtime import identity_of
 from budgetware.wsgi.asked import facts_of
 from budgetware.wsgi.bodies import watched
 from budgetware.wsgi.exchange import Exchange, StartResponse, TimedExchange, leave

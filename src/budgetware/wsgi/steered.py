@@ -21,10 +21,10 @@ from budgetware._core.decide import Action, Decision
 from budgetware._core.interrupt import AnswerNow, turn_of
 from budgetware.answers.answer import marked_partial
 from budgetware.answers.facts import size_of
-from budgetware.answers.menu import refusal
+from budgetware.answers.menu import Work, refusal
 from budgetware.answers.rejection import LAST_RESORT
 from budgetware.errors import BudgetwareError
-from budgetware.runtime import SERVER_ERROR, WITH_BODY
+from budgetware.http import CLIENT_ERROR, SERVER_ERROR, WITH_BODY
 from budgetware.wsgi.exchange import Exchange, TimedExchange, leave
 from budgetware.wsgi.headers import as_bytes, as_text
 from budgetware.wsgi.smaller import Smaller, start_of
@@ -122,7 +122,7 @@ class SteeredExchange(Exchange):
         except Exception as error:  # noqa: BLE001 - the application answers
             self.engine.fault("decide", error)
             return None
-        return None if decision is None else self.answer(decision.reason)
+        return None if decision is None else self.answer(decision.reason, Work.NOT_BEGUN)
 
     def replan(self, lane: Lane) -> None:
         """Go on under the promise of *lane*, and decide again while there is something to decide.
@@ -162,7 +162,7 @@ class SteeredExchange(Exchange):
         turn = turn_of(error, self)
         if turn is not None and not self.begun:
             self.keeping.broke_off(self)
-            smaller = self.answer(turn.reason, always=True)
+            smaller = self.answer(turn.reason, Work.GIVEN_UP, always=True)
             if smaller is not None:
                 return smaller
         late = self.stray(error, outer)
@@ -180,21 +180,22 @@ class SteeredExchange(Exchange):
             "there is nothing left to answer" if mine else "it was another request's to be answered"
         )
 
-    def answer(self, reason: str, *, always: bool = False) -> Smaller | None:
+    def answer(self, reason: str, work: Work, *, always: bool = False) -> Smaller | None:
         """Start a smaller answer, if there is one and nobody has begun to answer.
 
         Args:
             reason: Why.
+            work: What the application is doing.
             always: Whether to say no when there is nothing else.
 
         """
         token = current_budget.set(self)
         try:
-            answer = self._chosen(reason)
+            answer = self._chosen(reason, work)
         finally:
             leave(token)
         if answer is None and always:
-            answer = self._refusal()
+            answer = self._refusal(work)
         return None if answer is None or self.begun else self.begin_smaller(answer, reason)
 
     def begin_smaller(self, answer: Answer, reason: str) -> Smaller:
@@ -292,30 +293,31 @@ class SteeredExchange(Exchange):
             clock = self.clock
             ended = clock() if self.end is None else self.end
             full = full and status < SERVER_ERROR and not hasattr(self, "error")
-            course.leave(ended, full=full)
+            refused = CLIENT_ERROR <= status < SERVER_ERROR
+            course.leave(ended, full=full, refused=refused)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not replace the outcome
             self.engine.fault("leave", error)
 
-    def _chosen(self, reason: str) -> Answer | None:
+    def _chosen(self, reason: str, work: Work) -> Answer | None:
         menu, clock = self.menu, self.clock
         if menu is None:
             return None
         try:
-            return menu.choose(self.asked, self.environ, self.remaining(), clock(), reason)
+            return menu.choose(self.asked, self.environ, self.remaining(), clock(), reason, work)
         except Exception as error:  # noqa: BLE001 - there may still be something else to say
             self.engine.fault("answer", error)
             return None
 
-    def _refusal(self) -> Answer:
+    def _refusal(self, work: Work) -> Answer:
         try:
-            return refusal(self.remaining(), random)
+            return refusal(work, self.asked.method, random)
         except Exception as error:  # noqa: BLE001 - something has to be said
             self.engine.fault("answer", error)
             return LAST_RESORT
 
     def _take_menu(self, steering: Steering) -> None:
         course, menu = self.course, self.menu_of(steering)
-        course.answers = menu.answers
+        course.answers = menu.offers(self.asked.method)
         course.cost_s = menu.cost_s
         if self.asked.method in WITH_BODY:
             course.size = size_of(self.asked)

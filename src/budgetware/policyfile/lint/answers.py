@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from budgetware._core.policy import Mode
+from budgetware.http import ACCEPTED, SAFE_METHODS
+from budgetware.policyfile.marks import tiers_of
 from budgetware.units import LARGEST_BYTES, format_size, shown
 
 if TYPE_CHECKING:
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from budgetware.policyfile.lint.case import Case
 
 _SUCH_AS = "`cache: {fresh: 1s, stale: 60s, vary: [identity]}`"
-_OF_RESPONSES = ("clock", "answers", "cache", "cancel_safe")
+_OF_RESPONSES = ("clock", "answers", "cache", "cancel_safe", "timer")
 
 
 def _order(case: Case) -> None:
@@ -71,6 +74,44 @@ def _shared(case: Case) -> None:
                 "they are each caller's own",
                 "remove one of them; without `public` an answer is never sent to another caller",
                 path=("routes", name, "cache", "public"),
+            )
+
+
+def _accepted(case: Case) -> None:
+    """Find routes whose clock answers for running writes, and has nothing true to say of them."""
+    for name, route in case.policy.routes.items():
+        if not (route.times_unsafe and route.match) or not case.marks.intact("routes", name):
+            continue
+        static, wrong = route.static, ""
+        if static is None or static.status != ACCEPTED:
+            wrong = "lists no `static` answer with status 202"
+        elif any(header.lower() == "retry-after" for header in static.headers):
+            wrong = "has a `retry-after` in its answer"
+        if wrong:
+            case.found.report(
+                "timer-without-accepted",
+                f"the route {wrong}, and whoever is told to come back while the work goes on has "
+                "it done twice",
+                'write `answers: [{static: {status: 202, body: "it will be done"}}]`',
+                path=("routes", name, "timer"),
+            )
+
+
+def _left_alone(case: Case) -> None:
+    """Note routes for writes that are enforced: the clock does not answer for them."""
+    for name, route in case.policy.routes.items():
+        unsafe = sorted({match.method for match in route.match} - SAFE_METHODS - {"*"})
+        if not unsafe or not route.answers or route.times_unsafe:
+            continue
+        modes = {case.policy.mode_of(route, tier) for tier in tiers_of(case.policy, route)}
+        if Mode.ENFORCE in modes and case.marks.intact("routes", name):
+            case.found.report(
+                "timer-leaves-alone",
+                f"the clock does not answer for {' and '.join(unsafe)} once the work has begun: a "
+                "client that is told to come back while its transaction commits pays twice",
+                "fine as it is; or `timer: unsafe`, with a `static` answer of status 202",
+                path=("routes", name, "answers"),
+                severity="note",
             )
 
 
@@ -160,4 +201,4 @@ def _assets(case: Case) -> None:
             )
 
 
-RULES = (_order, _material, _shared, _cancelled, _overruns, _jobs, _assets)
+RULES = (_order, _material, _shared, _accepted, _left_alone, _cancelled, _overruns, _jobs, _assets)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from budgetware._core.routes import Shape, shape
+from budgetware.http import SAFE_METHODS
 from budgetware.policyfile.findings import suggestion
 from budgetware.units import LONGEST_REQUEST_S, format_duration, shown
 
 if TYPE_CHECKING:
     from budgetware.policyfile.findings import Path
     from budgetware.policyfile.lint.case import Case
-
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 def _unreachable(case: Case) -> None:
@@ -104,7 +103,7 @@ def _too_long(case: Case) -> None:
 def _cancelled_writes(case: Case) -> None:
     """Find work that changes something and would be cancelled half-way."""
     for name, route in case.policy.routes.items():
-        unsafe = sorted({match.method for match in route.match} - _SAFE)
+        unsafe = sorted({match.method for match in route.match} - SAFE_METHODS)
         if route.cancel_safe and unsafe:
             methods = ", ".join(unsafe)
             case.found.report(
