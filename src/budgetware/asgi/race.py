@@ -213,6 +213,9 @@ def _left_behind(error: BaseException) -> int:
     if sys.version_info >= (3, 13) or not isinstance(error, BaseExceptionGroup):
         return 0
     frames = list(traceback.walk_tb(error.__traceback__))
-    raised_by = frames[-1][0].f_globals.get("__name__") if frames else None
+    raised_in = frames[-1][0] if frames else None
+    if raised_in is None or raised_in.f_globals.get("__name__") != "asyncio.taskgroups":
+        return 0
+    cancelled_its_own = getattr(raised_in.f_locals.get("self"), "_parent_cancel_requested", False)
     interrupted = isinstance(error.__context__, asyncio.CancelledError)
-    return int(raised_by == "asyncio.taskgroups" and not interrupted)
+    return int(cancelled_its_own and not interrupted)
