@@ -294,6 +294,21 @@ def identity_of(
         return None
 
 
+def is_nested(outer: object, engine: Engine) -> bool:
+    """Tell whether another door with the policy of *engine* has this request on its account.
+
+    Args:
+        outer: The budget that is current where the request arrives.
+        engine: That of the door it arrives at. If *outer* is its own, the application has called
+            itself, which is a request of its own.
+
+    """
+    other = getattr(outer, "engine", None)  # a job's budget has none
+    if other is None or other is engine or getattr(outer, "end", None) is not None:
+        return False
+    return bool(other.policy == engine.policy)
+
+
 def checked_fallbacks(fallbacks: Mapping[str, T] | None, policy: Policy) -> dict[str, T]:
     """Return *fallbacks* by route, unless one cannot be called or is for no route.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tests.doors.asgi_play import (
     BODY,
     LAST,
+    POLICY,
     START,
     Clock,
     Door,
@@ -314,7 +316,7 @@ def test_any_valid_scope_is_served_with_a_budget(
 
 
 def test_nested_doors_each_keep_their_own_account() -> None:
-    """Two doors around one application: same bytes, one record each, the inner one is current."""
+    """Two doors with two policies: same bytes, one record each, the inner one is current."""
     seen: list[str | None] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -329,7 +331,7 @@ def test_nested_doors_each_keep_their_own_account() -> None:
             await inner(scope, receive, send)
         seen.append(budget.route)
 
-    outer = Door(between, clock=Clock())
+    outer = Door(between, replace(POLICY, service="outer"), clock=Clock())
     wire = Wire()
     wire.run(outer, http("POST"))
 

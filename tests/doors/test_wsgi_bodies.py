@@ -10,11 +10,13 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 from wsgiref.util import FileWrapper
 from wsgiref.validate import validator
 
 import pytest
+from tests.doors.asgi_play import POLICY
 from tests.doors.wsgi_play import Body, Door, SizedBody, Wire, answer, environ
 
 from budgetware import budget
@@ -370,9 +372,9 @@ def test_both_sides_are_valid(shape: str, method: str, timing: bool) -> None:  #
 
 
 def test_nested_doors_each_keep_their_own_account() -> None:
-    """Two doors: one record each, the inner one is current, the bytes are the application's."""
+    """Two doors with two policies: one record each, the bytes are the application's."""
     inner = Door(answer)
-    outer = Door(inner)
+    outer = Door(inner, replace(POLICY, service="outer"))
     wire = Wire()
     wire.run(outer, environ("POST"))
 

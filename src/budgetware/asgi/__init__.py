@@ -30,6 +30,7 @@ from budgetware.runtime import (
     check_callables,
     check_served_by,
     checked_fallbacks,
+    is_nested,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ASGIApp", "BudgetMiddleware", "Message", "Receive", "Scope", "Send"]
 
+_current = current_budget.get
 _set = current_budget.set
 _reset = current_budget.reset
 
@@ -49,7 +51,8 @@ _reset = current_budget.reset
 class BudgetMiddleware:
     """Puts a budget around every HTTP request: ``app.add_middleware(BudgetMiddleware)``.
 
-    Websockets, lifespan and whatever else is not HTTP pass through untouched.
+    Websockets, lifespan and whatever else is not HTTP pass through untouched; so does a request
+    that another of these with an equal policy, further out, has on its account.
 
     Args:
         app: The ASGI application.
@@ -113,11 +116,17 @@ class BudgetMiddleware:
         if self._engine.steers:
             self._helm()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+    async def __call__(  # noqa: C901 - every request pays for a call
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> Any:
         """Serve one connection."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         engine = self._engine
+        outer = _current()
+        if outer is not None and is_nested(outer, engine):
+            self._runtime.telemetry.nested()
+            return await self._app(scope, receive, send)
         if engine.steers and self._is_decided_on(scope):
             return await self._helm().serve(scope, receive, send)
         try:

@@ -78,7 +78,7 @@ class Telemetry:
         self._histograms = histograms
         self._wall_ns = wall_ns
         self._engine: Engine | None = None
-        self._said_no_policy = False
+        self._said: set[str] = set()
         self._events = Events(logger, clock=clock, failed=self._log_failed)
         self.observers: tuple[Observing, ...] = span_observers(traces, tracer_provider, wall_ns)
         self.alarms: tuple[Observer, ...] = (self._events.violations,)
@@ -103,9 +103,13 @@ class Telemetry:
 
     def no_policy(self) -> None:
         """Say, once, that there is no policy: requests are measured and nothing is promised."""
-        if not self._said_no_policy:
-            self._said_no_policy = True
-            self.say(names.EVENT_NO_POLICY, hint="add budgetware.yaml or set BUDGETWARE_POLICY")
+        hint = "add budgetware.yaml or set BUDGETWARE_POLICY"
+        self._say_once(names.EVENT_NO_POLICY, "info", hint)
+
+    def nested(self) -> None:
+        """Say, once, that requests arrive which another door has on the account already."""
+        hint = "a middleware with the same policy is around this one; remove one of the two"
+        self._say_once(names.EVENT_NESTED, "warning", hint)
 
     def say(self, event: str, method: str = "info", **fields: Value) -> None:
         """Write a log event that does not come with requests, such as a reload; never raises.
@@ -117,6 +121,11 @@ class Telemetry:
 
         """
         self._events.say(event, method, **fields)
+
+    def _say_once(self, event: str, method: str, hint: str) -> None:
+        if event not in self._said:
+            self._said.add(event)
+            self.say(event, method, hint=hint)
 
     def _hand_over(self, outlet: Outlet, watched: Watched) -> None:
         # Bound to this object on purpose: as long as the engine lives, so does the provider.

@@ -27,6 +27,7 @@ from budgetware.runtime import (
     check_callables,
     check_served_by,
     checked_fallbacks,
+    is_nested,
 )
 from budgetware.wsgi.bodies import watched
 from budgetware.wsgi.exchange import Exchange, StartResponse, TimedExchange, leave
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from budgetware.runtime import Options
     from budgetware.wsgi.helm import Helm
 
+_current = current_budget.get
 _set = current_budget.set
 
 Environ = dict[str, Any]
@@ -50,6 +52,9 @@ __all__ = ["BudgetMiddleware", "Environ", "StartResponse", "WSGIApp"]
 
 class BudgetMiddleware:
     """Puts a budget around every request: ``app.wsgi_app = BudgetMiddleware(app.wsgi_app)``.
+
+    A request that another of these with an equal policy, further out, has on its account passes
+    through untouched.
 
     Args:
         app: The WSGI application.
@@ -103,9 +108,15 @@ class BudgetMiddleware:
         if self._engine.steers:
             self._helm()
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(  # noqa: C901 - every request pays for a call
+        self, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
         """Serve one request."""
         engine = self._engine
+        outer = _current()
+        if outer is not None and is_nested(outer, engine):
+            self._runtime.telemetry.nested()
+            return self._app(environ, start_response)
         serve = None
         try:
             method = environ["REQUEST_METHOD"]
