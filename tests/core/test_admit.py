@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from budgetware._core.admit import (
     EXEMPT_PATHS,
+    LENT_AFTER_S,
     LONGEST_WAIT_S,
     Admission,
     is_exempt,
@@ -300,3 +301,172 @@ def test_the_policy_says_who_comes_first() -> None:
     assert shares_of(policy) == {"enterprise": 0.5}
     assert precedence(Policy()) == (None,)
     assert Admission(1, {}, precedence(Policy())).enter(None, 0.0).admitted
+
+
+def test_an_idle_slot_is_lent_to_whoever_finds_no_room() -> None:
+    """Not at once, for most bodies are on their way; and it is taken back, over the limit."""
+    admission = Admission(1, {}, ORDER)
+    (slow,) = fill(admission, "free", 1)
+    admission.idle(slow, 1.0)
+
+    assert not admission.enter("pro", 1.0 + LENT_AFTER_S / 2).admitted
+    other = admission.enter("pro", 1.0 + LENT_AFTER_S)
+    assert other.admitted
+    assert admission.in_flight == 1
+
+    admission.resume(slow)
+    assert admission.in_flight == 2
+    admission.leave(other, 2.0)
+    assert not admission.enter("pro", 2.0).admitted
+    admission.leave(slow, 2.0)
+    assert admission.in_flight == 0
+
+
+def test_who_goes_on_before_its_slot_was_lent_has_it_still() -> None:
+    """However often it waits, each wait begins anew."""
+    admission = Admission(1, {}, ORDER)
+    (slow,) = fill(admission, "free", 1)
+    for at_s in range(3):
+        admission.idle(slow, float(at_s))
+        admission.resume(slow)
+    admission.resume(slow)
+    admission.idle(slow, 3.0)
+
+    assert not admission.enter("free", 3.0).admitted
+    assert admission.in_flight == 1
+
+
+def test_an_idle_slot_of_a_share_is_its_tiers_first() -> None:
+    """What is lent of it is kept for the tier that is guaranteed it."""
+    admission = Admission(2, {"pro": 0.5}, ORDER)
+    slow = fill(admission, "pro", 1) + fill(admission, "free", 1)
+    for ticket in slow:
+        admission.idle(ticket, 0.0)
+
+    assert admission.enter("free", 1.0).admitted
+    assert not admission.enter("free", 1.0).admitted
+    assert admission.enter("pro", 1.0).admitted
+
+
+def test_who_waits_comes_before_who_comes() -> None:
+    """A newcomer that finds an idle slot finds the queue in front of it."""
+    admission = Admission(1, {}, ORDER)
+    (slow,) = fill(admission, "free", 1)
+    admission.idle(slow, 0.0)
+    told: list[str] = []
+    waiter = admission.enter("free", 0.0, 9.0, lambda: told.append("free"))
+
+    newcomer = admission.enter("free", 1.0)
+
+    assert (waiter.state, newcomer.state) == (State.ADMITTED, State.REFUSED)
+    assert told == ["free"]
+
+
+@pytest.mark.parametrize(("until_s", "runs"), [(LENT_AFTER_S / 2, False), (LENT_AFTER_S, True)])
+def test_whose_wait_is_over_takes_an_idle_slot(until_s: float, *, runs: bool) -> None:
+    """Nobody need have come or gone meanwhile."""
+    admission = Admission(1, {}, ORDER)
+    (slow,) = fill(admission, "free", 1)
+    admission.idle(slow, 0.0)
+    waiter = admission.enter("free", 0.0, until_s)
+
+    assert admission.give_up(waiter, until_s) is runs
+    assert waiter.state is (State.ADMITTED if runs else State.EXPIRED)
+    assert waiter.waited_s == (until_s if runs else 0.0)
+    assert admission.load() == {"enterprise": (0, 0), "pro": (0, 0), "free": (1, 0)}
+
+
+def test_the_slot_of_a_thread_that_still_runs_is_not_idle() -> None:
+    """Its request may wait for whom it likes."""
+    admission = Admission(1, {}, ORDER)
+    (request,) = fill(admission, "free", 1)
+    thread = admission.join(request)
+    admission.idle(request, 0.0)
+    assert not admission.enter("free", 9.0).admitted
+
+    admission.leave(thread, 9.0)
+    admission.idle(request, 9.0)
+    assert admission.enter("free", 10.0).admitted
+    started_meanwhile = admission.join(request)
+    assert admission.in_flight == 2
+    admission.resume(request)
+    admission.leave(started_meanwhile, 11.0)
+    assert admission.in_flight == 2
+
+
+def test_whoever_leaves_while_its_slot_is_lent_frees_nobody_elses() -> None:
+    """Each slot is given back once, in whatever order."""
+    for first in (0, 1):
+        admission = Admission(1, {}, ORDER)
+        (slow,) = fill(admission, "free", 1)
+        admission.idle(slow, 0.0)
+        both = (slow, admission.enter("free", 1.0))
+        admission.leave(both[first], 2.0)
+        assert admission.in_flight == (0 if first else 1)
+        admission.leave(both[1 - first], 2.0)
+        admission.resume(slow)
+        assert admission.in_flight == 0
+        assert fill(admission, "free", 1)
+
+
+class Clients:
+    """Requests that come, wait for their clients, go on and leave, and what must hold of them."""
+
+    def __init__(self) -> None:
+        self.admission = Admission(3, {"pro": 0.4}, ORDER)
+        self.now_s = 0.0
+        self.running: list[Ticket] = []
+        self.idle: set[Ticket] = set()
+        self.waiting: list[Ticket] = []
+
+    def step(self, what: int, which: int, tier: str) -> None:
+        """Do one thing of those there are."""
+        self.now_s += LENT_AFTER_S / 3
+        admission, now_s = self.admission, self.now_s
+        if what < 3:
+            ticket = admission.enter(tier, now_s, (what - 1) * 1.0)
+            if ticket.state is State.QUEUED:
+                self.waiting.append(ticket)
+            elif ticket.admitted:
+                self.running.append(ticket)
+        elif what == 3 and self.waiting:
+            admission.give_up(self.waiting[which % len(self.waiting)], now_s)
+        elif self.running:
+            ticket = self.running[which % len(self.running)]
+            if what == 4:
+                admission.idle(ticket, now_s)
+                self.idle.add(ticket)
+            elif what == 5:
+                admission.resume(ticket)
+                self.idle.discard(ticket)
+            else:
+                admission.leave(ticket, now_s)
+                self.idle.discard(ticket)
+                self.running.remove(ticket)
+        self.running += [ticket for ticket in self.waiting if ticket.admitted]
+        self.waiting = [ticket for ticket in self.waiting if ticket.state is State.QUEUED]
+
+    def check(self) -> None:
+        """Make sure that whoever is at work has a slot, and nobody else has."""
+        at_work = len(self.running) - len(self.idle)
+        in_use = self.admission.in_flight
+        assert at_work <= in_use <= len(self.running)
+        lent = sum(ticket.lent for ticket in self.running)
+        assert in_use == len(self.running) - lent
+        tiers = self.admission._tiers.values()
+        assert sum(tier.in_use for tier in tiers) == in_use
+        assert all(tier.in_use >= 0 for tier in tiers)
+        assert sum(len(tier.waiting) for tier in tiers) == len(self.waiting)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9), st.sampled_from(ORDER))))
+def test_whatever_clients_do_the_slots_add_up(steps: list[tuple[int, int, str]]) -> None:
+    """Slots taken are those of requests at work, and of idle ones that nobody has asked for."""
+    clients = Clients()
+    for step in steps:
+        clients.step(*step)
+        clients.check()
+    for ticket in (*clients.running, *clients.waiting):
+        clients.admission.leave(ticket, clients.now_s)
+
+    assert clients.admission.in_flight == 0

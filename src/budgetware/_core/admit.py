@@ -11,6 +11,10 @@ oldest first under overload serves only requests whose time is nearly used up, s
 turns to newest first once a waiter's time ran out or no room was left, and back when it is empty.
 And a wait has an end: a waiter whose time is up is dropped before it runs. Queues are bounded and
 each tier has its own, so no tier's waiters take up another's room.
+
+A request that waits for its client, which does not send or does not read, is idle. Its slot is
+lent to whoever finds no room, and taken back when it goes on, over the limit if need be: nobody is
+turned away half way, and clients that only hold a connection open keep nobody out.
 """
 
 from __future__ import annotations
@@ -31,6 +35,10 @@ EXEMPT_PATHS: Final = frozenset({"/healthz", "/livez", "/readyz", "/metrics"})
 
 LONGEST_WAIT_S: Final = 86_400.0
 """Waits are clamped to a day, which every timer takes."""
+
+LENT_AFTER_S: Final = 0.05
+"""Slots are not lent sooner: most bodies arrive within this time, and if every one on its way made
+room for another request there would be no limit to those that run."""
 
 _LEAST_WAITING = 16
 
@@ -128,6 +136,8 @@ class Admission:
         # Not re-entrant: ``leave`` must notice that its own thread is in the middle of something.
         self._lock = threading.Lock()
         self._left: deque[Ticket] = deque()
+        self._resumed: deque[Ticket] = deque()
+        self._idle: dict[Ticket, float] = {}
         self._in_use = 0
         self._kept = 0
 
@@ -216,6 +226,9 @@ class Admission:
             place = self._places.get(tier)
             if place is None:
                 place = self._order[-1]
+            if self._idle and not self._has_room(place):
+                self._lend_idle(now_s)
+                self._dispatch(told)
             if self._has_room(place):
                 ticket = Ticket(place, self._epoch, State.ADMITTED)
                 self._count(place, 1)
@@ -228,20 +241,37 @@ class Admission:
             self._settle()
         return ticket
 
-    def give_up(self, ticket: Ticket) -> bool:
+    def give_up(self, ticket: Ticket, now_s: float = -inf) -> bool:
         """End the wait of *ticket*, whose time is up; tell whether it was admitted after all.
 
-        If so it holds a slot and is to run, or to be left.
+        If so it holds a slot and is to run, or to be left. A slot that is idle by *now_s* will do.
         """
         with self._lock:
             if ticket.state is State.QUEUED and ticket.epoch == self._epoch:
                 tier = ticket.tier
                 del tier.waiting[ticket]
-                tier.newest_first = bool(tier.waiting)
-                ticket.state = State.EXPIRED
                 ticket.wake = None
+                self._lend_idle(now_s)
+                if self._has_room(tier):
+                    ticket.waited_s = max(0.0, now_s - ticket.entered_s)
+                    ticket.state = State.ADMITTED
+                    self._count(tier, 1)
+                else:
+                    ticket.state = State.EXPIRED
+                    tier.newest_first = bool(tier.waiting)
         self._settle()
         return ticket.state is State.ADMITTED
+
+    def idle(self, ticket: Ticket, now_s: float) -> None:
+        """Note that the request of *ticket* waits for its client, until ``resume``."""
+        if ticket.state is State.ADMITTED and ticket.holders == 1 and not ticket.lent:
+            self._idle.setdefault(ticket, now_s)
+
+    def resume(self, ticket: Ticket) -> None:
+        """Note that the request of *ticket* goes on; its slot is taken back if it was lent."""
+        if self._idle.pop(ticket, None) is None and ticket.lent:
+            self._resumed.append(ticket)
+            self._settle()
 
     def join(self, ticket: Ticket) -> Ticket:
         """Return another ticket for the slot of *ticket*, which is free when both have left.
@@ -257,6 +287,7 @@ class Admission:
                 other.state = State.ADMITTED
                 other.slot = ticket.slot or ticket
                 other.slot.holders += 1
+                self._take_back(other.slot)
         self._tell(told)
         self._settle()
         return other
@@ -272,7 +303,7 @@ class Admission:
 
     def _settle(self) -> None:
         """Free what was left, unless somebody is at it, who then looks again before going."""
-        while self._left and self._lock.acquire(blocking=False):
+        while (self._left or self._resumed) and self._lock.acquire(blocking=False):
             told: list[Ticket] = []
             try:
                 self._catch_up(told)
@@ -340,9 +371,29 @@ class Admission:
 
     def _catch_up(self, told: list[Ticket]) -> None:
         """Free what was left, and give it to whoever is next."""
+        while self._resumed:
+            self._take_back(self._resumed.popleft())
         while self._left:
             self._end(self._left.popleft())
         self._dispatch(told)
+
+    def _lend_idle(self, now_s: float) -> None:
+        """Free the slots that have been idle for long enough."""
+        for ticket, since_s in tuple(self._idle.items()):
+            if since_s > now_s - LENT_AFTER_S:
+                break
+            # Before it is taken out, so that who resumes it meanwhile and misses it knows why.
+            ticket.lent = True
+            if self._idle.pop(ticket, None) is None:
+                ticket.lent = False
+            else:
+                self._count(ticket.tier, -1)
+
+    def _take_back(self, ticket: Ticket) -> None:
+        self._idle.pop(ticket, None)
+        if ticket.lent and ticket.epoch == self._epoch:
+            ticket.lent = False
+            self._count(ticket.tier, 1)
 
     def _end(self, ticket: Ticket) -> None:
         state, ticket.state = ticket.state, State.LEFT
@@ -357,6 +408,7 @@ class Admission:
             slot = ticket.slot or ticket
             slot.holders -= 1
             if not slot.holders:
+                self._take_back(slot)
                 self._count(tier, -1)
 
     def _dispatch(self, told: list[Ticket]) -> None:

@@ -243,12 +243,24 @@ class Visit:
         admission, ticket = self._admission, self._ticket
         if admission is None or ticket is None:
             return True
-        admitted = admission.give_up(ticket)
+        admitted = admission.give_up(ticket, self._now_s())
         expired = ticket.state is State.EXPIRED
         self._tell(
             Passage.ADMITTED if admitted else Passage.EXPIRED if expired else Passage.REFUSED
         )
         return admitted
+
+    def idle(self) -> None:
+        """Note that the request waits for its client; its slot may be lent until ``resume``."""
+        admission, ticket = self._admission, self._ticket
+        if admission is not None and ticket is not None:
+            admission.idle(ticket, self._now_s())
+
+    def resume(self) -> None:
+        """Note that the request goes on."""
+        admission, ticket = self._admission, self._ticket
+        if admission is not None and ticket is not None:
+            admission.resume(ticket)
 
     def share(self) -> Visit | None:
         """Return another visit with the same slot, which is free when both have been left.
@@ -267,11 +279,13 @@ class Visit:
         """Give back what the request holds; twice is once."""
         ticket, self._ticket = self._ticket, None
         if ticket is not None and self._admission is not None:
-            try:
-                now_s = self._entrance.clock()
-            except Exception:  # noqa: BLE001 - a slot must not be lost to a broken clock
-                now_s = 0.0  # time does not go backwards for those who wait
-            self._admission.leave(ticket, now_s)
+            self._admission.leave(ticket, self._now_s())
+
+    def _now_s(self) -> float:
+        try:
+            return self._entrance.clock()
+        except Exception:  # noqa: BLE001 - a slot must not be lost to a broken clock
+            return 0.0  # time does not go backwards for those who wait
 
     def _tell(self, passage: Passage) -> None:
         self._entrance.told(self.tier, self._mode, passage)

@@ -50,6 +50,7 @@ class Ticket:
         epoch: Which process's it is, counted in forks.
         slot: The ticket whose slot it shares, ``None`` when it has its own.
         holders: How many tickets share its slot.
+        lent: Whether its slot was given to others while its request waits for its client.
         entered_s: When it was queued.
         expires_s: Until when it may wait.
         wake: What to call when its wait is over.
@@ -57,7 +58,8 @@ class Ticket:
     """
 
     __slots__ = (
-        "entered_s", "epoch", "expires_s", "holders", "slot", "state", "tier", "waited_s", "wake",
+        "entered_s", "epoch", "expires_s", "holders", "lent", "slot", "state", "tier", "waited_s",
+        "wake",
     )  # fmt: skip
 
     def __init__(self, tier: TierSlots, epoch: int, state: State) -> None:
@@ -67,6 +69,7 @@ class Ticket:
         self.epoch = epoch
         self.slot: Ticket | None = None
         self.holders = 1
+        self.lent = False
         self.entered_s = 0.0
         self.expires_s = inf
         self.wake: Callable[[], object] | None = None

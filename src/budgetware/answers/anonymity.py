@@ -11,14 +11,12 @@ from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from budgetware.answers.facts import MOST_FIELDS
 from budgetware.answers.storable import NotKept
 
 if TYPE_CHECKING:
     from budgetware._core.policy import CachePolicy
     from budgetware.answers.facts import RequestFacts
-
-MOST_FIELDS: Final = 128
-"""A request with more header lines is not looked at any further: nothing is kept for it."""
 
 _LONGEST_NAME: Final = 64
 """No listed field has a longer name."""
@@ -145,7 +143,7 @@ def why_unshared(  # noqa: PLR0911 - one list of reasons, to be read from top to
 
     """
     if len(request.headers) > MOST_FIELDS:
-        return NotKept.TOO_MANY_FIELDS, str(len(request.headers))
+        return NotKept.TOO_MANY_FIELDS, f"over {MOST_FIELDS}"
     if request.identity is not None:
         return None
     if "identity" in map(str.lower, policy.vary):

@@ -14,6 +14,9 @@ from urllib.parse import quote
 Header = tuple[bytes, bytes]
 Headers = tuple[Header, ...]
 
+MOST_FIELDS: Final = 128
+"""Nothing is kept of a message with more header lines, and they are not looked at any further."""
+
 _MOST_DIGITS: Final = 15
 _AS_SENT: Final = "/:@!$&'()*+,;=~"
 
@@ -46,7 +49,7 @@ class RequestFacts:
         target: The path as the application is given it, encoded, and after ``?`` the raw query.
         sent: The path as the client has sent it, where the server tells and it differs.
         root: The part of the path the application is mounted at.
-        headers: Name and value of every line, in order.
+        headers: Name and value of every line, in order; of more than ``MOST_FIELDS``, some.
         scheme: ``http`` or ``https``.
         namespace: The service and its environment; others that use the same store have another.
         tier: The tier's name, ``None`` outside any tier.
@@ -80,6 +83,17 @@ class ResponseFacts:
 
     status: int
     headers: Sequence[Header] = ()
+
+
+def some_of(headers: Sequence[Header]) -> Headers:
+    """Return all *headers*; of more than ``MOST_FIELDS`` one more than those, and the host's.
+
+    What is changed at an address must not be kept for it, so the host has to be known.
+    """
+    if len(headers) <= MOST_FIELDS:
+        return tuple(headers)
+    host = next((line for line in headers if line[0].lower() == b"host"), None)
+    return (*headers[: MOST_FIELDS + 1], *([] if host is None else [host]))
 
 
 def values_of(headers: Iterable[Header], name: bytes) -> list[bytes]:

@@ -8,7 +8,7 @@ protect nothing, ``private="x"`` is ``private``, and a number that is none is ze
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -16,7 +16,14 @@ from math import inf
 from typing import Final
 
 from budgetware._core.policy import CachePolicy
-from budgetware.answers.facts import Header, RequestFacts, ResponseFacts, is_sound, values_of
+from budgetware.answers.facts import (
+    MOST_FIELDS,
+    Header,
+    RequestFacts,
+    ResponseFacts,
+    is_sound,
+    values_of,
+)
 from budgetware.names import ANSWER_HEADER
 
 _MEMBER_END: Final = re.compile(rb"[,;\s]+")
@@ -131,7 +138,7 @@ def lifetime(response: ResponseFacts, policy: CachePolicy) -> Lifetime | None:
     The policy gives the windows and the response can only shorten them: its ``s-maxage``,
     ``max-age`` or ``Expires`` the fresh one, ``must-revalidate`` and the like the stale one.
     """
-    if response.status != _FULL or not all(map(_is_keepable, response.headers)):
+    if response.status != _FULL or not _are_keepable(response.headers):
         return None
     if declared_length(response.headers) == -1:
         return None
@@ -164,6 +171,10 @@ def declared_length(headers: Iterable[Header]) -> int | None:
         return None
     value = values.pop()
     return -1 if values or not _LENGTH.fullmatch(value) else int(value)
+
+
+def _are_keepable(headers: Sequence[Header]) -> bool:
+    return len(headers) <= MOST_FIELDS and all(map(_is_keepable, headers))
 
 
 def _is_keepable(header: Header) -> bool:

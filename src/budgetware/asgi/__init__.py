@@ -36,6 +36,7 @@ from budgetware.runtime import (
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from budgetware._core.budget import Budget
     from budgetware.answers.stored import AsyncStore
     from budgetware.asgi.helm import Helm
     from budgetware.limits.tasks import AsyncSharedRates
@@ -120,13 +121,13 @@ class BudgetMiddleware:
         self, scope: Scope, receive: Receive, send: Send
     ) -> Any:
         """Serve one connection."""
-        if scope["type"] != "http":
+        try:
+            is_http = scope["type"] == "http"
+        except (KeyError, TypeError):  # it is no scope, and the application says so
+            is_http = False
+        if not is_http or ((outer := _current()) is not None and self._is_within(outer)):
             return await self._app(scope, receive, send)
         engine = self._engine
-        outer = _current()
-        if outer is not None and is_nested(outer, engine):
-            self._runtime.telemetry.nested()
-            return await self._app(scope, receive, send)
         if engine.steers and self._is_decided_on(scope):
             return await self._helm().serve(scope, receive, send)
         try:
@@ -171,6 +172,13 @@ class BudgetMiddleware:
                 self._app, self._engine, self._tier_in, self._kind_in, self._answering
             )
         return self._steers
+
+    def _is_within(self, outer: Budget) -> bool:
+        """Tell whether another door has the request on its account; said once."""
+        nested = is_nested(outer, self._engine)
+        if nested:
+            self._runtime.telemetry.nested()
+        return nested
 
     def _is_decided_on(self, scope: Scope) -> bool:
         """Tell whether anything may be decided on a request: on all but the exempt ones."""

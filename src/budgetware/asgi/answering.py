@@ -70,6 +70,22 @@ class AnsweringExchange(Exchange):
     def has_body(self) -> None:
         """Note that the request has brought a body with it that nothing had announced."""
 
+    def idle(self) -> None:
+        """Note that the client is waited for: others may have the slot until ``resumed``."""
+        try:
+            if hasattr(self, "visit"):
+                self.visit.idle()
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the response
+            self.engine.fault("admission", error)
+
+    def resumed(self) -> None:
+        """Note that the request goes on."""
+        try:
+            if hasattr(self, "visit"):
+                self.visit.resume()
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.engine.fault("admission", error)
+
     async def answer(self, reason: str, work: Work, *, always: bool = False) -> None:
         """Send something smaller, if there is something and nobody has begun to answer.
 
@@ -91,7 +107,14 @@ class AnsweringExchange(Exchange):
         clock = self.clock
         self.given_at = clock()
         self.course.smaller = True
-        await self.send_smaller(answer, reason)
+        if work is Work.GOES_ON:
+            await self.send_smaller(answer, reason)
+            return
+        self.idle()
+        try:
+            await self.send_smaller(answer, reason)
+        finally:
+            self.resumed()
 
     async def send_smaller(self, answer: Answer, reason: str) -> None:
         """Send *answer*, for *reason*, in place of the full response; counted as it begins."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from budgetware.answers.facts import RequestFacts, encoded_path
+from budgetware.answers.facts import RequestFacts, encoded_path, some_of
 
 if TYPE_CHECKING:
     from budgetware._core.policy import Plan
@@ -26,7 +26,13 @@ _FRAMEWORKS: Final = ("starlette.", "fastapi", "litestar", "_litestar", "quart."
 
 
 def facts_of(scope: Scope, plan: Plan, identity: str | None) -> RequestFacts:
-    """Return what *scope* says of a request under *plan*, whose caller is *identity*."""
+    """Return what *scope* says of a request under *plan*, whose caller is *identity*.
+
+    Headers that can be gone through only once are a list in *scope* afterwards.
+    """
+    headers = scope.get("headers", ())
+    if not isinstance(headers, list | tuple):
+        headers = scope["headers"] = list(headers)
     target = encoded_path(_bytes(scope["path"]))
     sent = _bytes(scope.get("raw_path") or b"")  # a server need not keep it
     query = _bytes(scope.get("query_string") or b"")
@@ -36,7 +42,7 @@ def facts_of(scope: Scope, plan: Plan, identity: str | None) -> RequestFacts:
         target=target + b"?" + query if query else target,
         sent=b"" if sent == target else sent,
         root=_bytes(scope.get("root_path") or ""),
-        headers=tuple(scope.get("headers", ())),
+        headers=some_of(headers),
         scheme=scope.get("scheme", "http"),
         namespace=plan.namespace,
         tier=plan.tier,

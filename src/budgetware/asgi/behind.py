@@ -34,12 +34,16 @@ def patient(exchange: AnsweringExchange, receive: Receive) -> Receive:
     async def patient_receive() -> Message:
         nonlocal pending
         message = await receive()
-        kind = message["type"]
-        if kind == "http.request":
-            pending = message.get("more_body", False)
-            if message.get("body") and exchange.asked.method == "GET":
-                exchange.has_body()
-        elif kind == "http.disconnect":
+        try:
+            kind = message["type"]
+            if kind == "http.request":
+                pending = message.get("more_body", False)
+                if message.get("body") and exchange.asked.method == "GET":
+                    exchange.has_body()
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose a message
+            exchange.fault("receive", error, message)
+            return message
+        if kind == "http.disconnect":
             if not pending and exchange.is_behind:
                 await anyio.sleep(HOLD_S)
             exchange.cut_short()

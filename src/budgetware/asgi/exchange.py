@@ -36,29 +36,33 @@ class Exchange(Budget):
         It gives what the server's own ``send`` gives, so that a message costs no coroutine of
         ours unless there is something to do after it has left.
         """
+        way = None
         try:
             kind = message["type"]
             if kind == "http.response.body":
                 if "more_body" in message or self.odd:
-                    return self._send_body(message)
-                if self.engine.end(self):
-                    return self._send_and_tell(message)
+                    way = self._way_of(message)
+                elif self.engine.end(self):
+                    way = self._send_and_tell
             elif kind == "http.response.start":
-                status = self.status = message["status"]
+                status = message["status"]
                 if status >= SERVER_ERROR:
                     self.engine.fail(self)
+                self.status = status
                 if "trailers" in message:
                     self.odd = self.trailers = message["trailers"]
             elif kind in _OTHER_PARTS:
-                return self._send_body(message)
+                way = self._way_of(message)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the message
-            self.engine.fault("send", error)
+            self.fault("send", error, message)
+        # Out here: what the server raises when it is called is the application's, and not for us.
+        if way is not None:
+            return way(message)
         forward = self.forward
         return forward(message)
 
     def timed(self, receive: Receive) -> Receive:
         """Return *receive* with the waits for the request's body left out of the budget."""
-        engine = self.engine
         pending = True
 
         async def timed_receive() -> Message:
@@ -78,7 +82,7 @@ class Exchange(Budget):
                     pending = False
                     self.gone()
             except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the message
-                engine.fault("receive", error)
+                self.fault("receive", error, message)
             return message
 
         return timed_receive
@@ -111,15 +115,17 @@ class Exchange(Budget):
         except Exception as fault:  # noqa: BLE001 - a fault of ours must not replace the outcome
             self.engine.fault("finish", fault)
 
-    def _send_body(self, message: Message) -> Awaitable[None]:
+    def fault(self, step: str, error: Exception, message: Message) -> None:
+        """Count a fault at *step*, unless *message* is none that the specification knows."""
+        if _is_message(message):
+            self.engine.fault(step, error)
+
+    def _way_of(self, message: Message) -> Send | None:
         more = message.get("more_body") or message.get("more_trailers")
         trailers = getattr(self, "trailers", False)
         if more or (trailers and message["type"] != _TRAILERS):
-            return self._send_part(message)
-        if self.engine.end(self):
-            return self._send_and_tell(message)
-        forward = self.forward
-        return forward(message)
+            return self._send_part
+        return self._send_and_tell if self.engine.end(self) else None
 
     def _wait(self, *, byte: bool = False) -> float:
         """Return when a wait for the client begins, having noted the first *byte*."""
@@ -171,8 +177,19 @@ class TimedExchange(Exchange):
                 header = (_SERVER_TIMING, render(self))
                 message = {**message, "headers": [*message.get("headers", ()), header]}
         except Exception as error:  # noqa: BLE001 - likewise
-            self.engine.fault("server_timing", error)
+            self.fault("server_timing", error, message)
         return Exchange.send(self, message)
+
+
+def _is_message(message: Message) -> bool:
+    """Tell whether *message* is as ASGI wants it; what else passes is between the other two."""
+    try:
+        begins = message["type"] == "http.response.start"
+        return isinstance(message["type"], str) and (
+            not begins or isinstance(message["status"], int)
+        )
+    except Exception:  # noqa: BLE001 - it may be anything
+        return False
 
 
 _TRAILERS: Final = "http.response.trailers"

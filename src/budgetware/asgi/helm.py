@@ -81,7 +81,7 @@ class Helm:
             visit = engine.entrance.visit(lane.plan, method, path, root)
             if lane.steering is not None and visit is None:
                 exchange.embark(lane.steering)
-            if method != "GET" and method in WITH_BODY:
+            if visit is not None or method in WITH_BODY:  # whose slot may be lent is watched
                 receive = exchange.timed(receive)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the answer
             engine.fault("begin", error)

@@ -95,7 +95,7 @@ class Keeping:
                 self.whole = not message.get("more_body", False)
         except Exception as error:  # noqa: BLE001 - it is not kept, that is all
             self._draft = None
-            exchange.engine.fault("keep", error)
+            exchange.fault("keep", error, message)
 
     def _begin(self, exchange: AnsweringExchange, message: Message) -> None:
         status, menu = message["status"], exchange.menu

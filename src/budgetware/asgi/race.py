@@ -107,12 +107,16 @@ class Race:
         self._stop()
         us = self._us
         if us is not None and not us.done():
+            if self._exchange.given is not None:
+                self._exchange.idle()
             try:
                 # The server takes a call that ends before its response for a failed one.
                 await asyncio.wait({us})
             except BaseException:  # cancelled meanwhile: nobody is left to be answered
                 us.cancel()
                 raise
+            finally:
+                self._exchange.resumed()
 
     def give_up(self) -> None:
         """Make no more appointments, and send no answer that is not on its way."""

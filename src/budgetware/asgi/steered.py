@@ -141,12 +141,20 @@ class SteeredExchange(AnsweringExchange):
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message of the application on, unless its client has had an answer."""
+        try:
+            begins = message["type"] == "http.response.start"
+            if begins and not isinstance(message.get("headers", ()), list | tuple):
+                message = {**message, "headers": list(message["headers"])}
+        except Exception:  # noqa: BLE001 - it is no message, and the server says so
+            begins = False
         self.keeping.note(self, message)
         if self.given is None and self.turned is None:
-            if message["type"] == "http.response.start":
+            if begins:
                 self.begun = True
                 message = self._marked(message)
-            return (TimedExchange if self.timed_answer else Exchange).send(self, message)
+            sending = (TimedExchange if self.timed_answer else Exchange).send(self, message)
+            ends = self.end is not None and hasattr(self, "visit")
+            return self._send_at_leisure(sending) if ends else sending
         return dropped(self)
 
     def _marked(self, message: Message) -> Message:
@@ -159,7 +167,7 @@ class SteeredExchange(AnsweringExchange):
             if skipped(self) is not None:
                 message = {**message, "headers": marked_partial(message.get("headers", ()))}
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the response
-            self.engine.fault("mark", error)
+            self.fault("mark", error, message)
         return message
 
     def cut_short(self) -> None:
@@ -330,11 +338,21 @@ class SteeredExchange(AnsweringExchange):
 
     def _wait(self, *, byte: bool = False) -> float:
         self.shield()  # a client that is slow to send is not answered by the clock meanwhile
+        self.idle()
         return super()._wait(byte=byte)
 
     def _resume(self, before: float) -> None:
         super()._resume(before)
+        self.resumed()
         self.unshield()
+
+    async def _send_at_leisure(self, sending: Awaitable[None]) -> None:
+        """Hold no slot while the last of the response leaves: its client may be slow to read."""
+        self.idle()
+        try:
+            await sending
+        finally:
+            self.resumed()
 
 
 class GatedExchange(Gated, SteeredExchange):

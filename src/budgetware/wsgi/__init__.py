@@ -36,6 +36,7 @@ from budgetware.wsgi.uploads import TimedInput
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from budgetware._core.budget import Budget
     from budgetware.answers.stored import Store
     from budgetware.limits.threads import SharedRates
     from budgetware.runtime import Options
@@ -112,11 +113,9 @@ class BudgetMiddleware:
         self, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Serve one request."""
-        engine = self._engine
-        outer = _current()
-        if outer is not None and is_nested(outer, engine):
-            self._runtime.telemetry.nested()
+        if (outer := _current()) is not None and self._is_within(outer):
             return self._app(environ, start_response)
+        engine = self._engine
         serve = None
         try:
             method = environ["REQUEST_METHOD"]
@@ -156,6 +155,13 @@ class BudgetMiddleware:
             return body
         # Out here, so that what the application raises has no error of ours for its context.
         return self._app(environ, start_response)
+
+    def _is_within(self, outer: Budget) -> bool:
+        """Tell whether another door has the request on its account; said once."""
+        nested = is_nested(outer, self._engine)
+        if nested:
+            self._runtime.telemetry.nested()
+        return nested
 
     def _steered(  # noqa: PLR0913, PLR0917 - what the door has read of the request
         self,

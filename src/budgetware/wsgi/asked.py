@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from budgetware.answers.facts import RequestFacts, encoded_path
+from budgetware.answers.facts import MOST_FIELDS, RequestFacts, encoded_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _WITHOUT_PREFIX: Final = ("CONTENT_LENGTH", "CONTENT_TYPE")
 """PEP 3333 leaves ``HTTP_`` out for these two headers, as CGI does."""
+
+_HOST: Final = "HTTP_HOST"
 
 
 # PEP 3333, RFC 3875, and what servers add about the connection.
@@ -65,19 +68,22 @@ def facts_of(environ: dict[str, Any], plan: Plan, identity: str | None) -> Reque
         target += b"?" + _bytes(query)
     raw = environ.get("RAW_URI") or environ.get("REQUEST_URI")
     sent = _bytes(raw) if isinstance(raw, str) else b""
+    # The host and the length come first, so that they are among those that are looked at.
+    headers = tuple(islice(_headers(environ), MOST_FIELDS + 1))
+    asks_who = plan.cache is not None and len(headers) <= MOST_FIELDS
     return RequestFacts(
         route=plan.route,
         method=environ["REQUEST_METHOD"],
         target=target,
         sent=b"" if sent == target else sent,
         root=root,
-        headers=tuple(_headers(environ)),
+        headers=headers,
         scheme=environ.get("wsgi.url_scheme", "http"),
         namespace=plan.namespace,
         tier=plan.tier,
         identity=identity,
         # Nobody asks where nothing is kept.
-        known_by=None if plan.cache is None else known_by(environ) or _unlisted(environ),
+        known_by=known_by(environ) or _unlisted(environ) if asks_who else None,
     )
 
 
@@ -108,13 +114,15 @@ def _is_listed(key: str) -> bool:
 
 
 def _headers(environ: dict[str, Any]) -> Iterator[Header]:
-    for key, value in environ.items():
-        if key.startswith("HTTP_") and isinstance(value, str):
-            yield _field_name(key), _bytes(value)
     for key in _WITHOUT_PREFIX:
         value = environ.get(key)
         if isinstance(value, str) and value:  # a server may give an absent one as empty
             yield key.replace("_", "-").lower().encode("ascii"), _bytes(value)
+    if isinstance(host := environ.get(_HOST), str):
+        yield b"host", _bytes(host)
+    for key, value in environ.items():
+        if key.startswith("HTTP_") and key != _HOST and isinstance(value, str):
+            yield _field_name(key), _bytes(value)
 
 
 @lru_cache(maxsize=1024)

@@ -20,6 +20,7 @@ from budgetware.telemetry.server_timing import render
 _reset = current_budget.reset
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
+Lines = Sequence[tuple[str, str]]
 Write = Callable[[bytes], object]
 StartResponse = Callable[..., Write]
 
@@ -47,7 +48,7 @@ class Exchange(Budget):
     def start_response(
         self,
         status: str,
-        headers: list[tuple[str, str]],
+        headers: Lines,
         *exc_info: ExcInfo | None,
         **named: Any,
     ) -> Write:
@@ -137,7 +138,7 @@ class TimedExchange(Exchange):
     def start_response(
         self,
         status: str,
-        headers: list[tuple[str, str]],
+        headers: Lines,
         *exc_info: ExcInfo | None,
         **named: Any,
     ) -> Write:

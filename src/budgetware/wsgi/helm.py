@@ -90,6 +90,8 @@ class Helm:
                 environ["wsgi.input"] = TimedInput(environ["wsgi.input"], exchange)
             elif method == "GET" and lane.plan.cache is not None and "wsgi.input" in environ:
                 environ["wsgi.input"] = UncacheableInput(environ["wsgi.input"], exchange)
+            elif visit is not None and "wsgi.input" in environ:  # whose slot may be lent is watched
+                environ["wsgi.input"] = TimedInput(environ["wsgi.input"], exchange)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs the budget, not the answer
             engine.fault("begin", error)
         else:
@@ -127,6 +129,7 @@ class Helm:
             steps = watched(exchange, body, wrapper, (SteeredBody, SizedSteeredBody))
             if steps is body:  # it was complete, or is a file that the server sends by itself
                 exchange.keeping.whole = True
+                exchange.idle()
         except Exception as error:  # noqa: BLE001 - likewise
             self._engine.fault("body", error)
         else:

@@ -8,7 +8,7 @@ in the first step of its body.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from random import random
 from typing import TYPE_CHECKING, Any, Final
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from budgetware.answers.answer import Answer
     from budgetware.answers.facts import RequestFacts
     from budgetware.answers.menu import ThreadMenu
-    from budgetware.wsgi.exchange import ExcInfo, Write
+    from budgetware.wsgi.exchange import ExcInfo, Lines, Write
     from budgetware.wsgi.keeping import Keeping
 
 _SMALLER: Final = frozenset({Action.ANSWER, Action.REJECT, Action.PROBE})
@@ -228,23 +228,50 @@ class SteeredExchange(Exchange):
             self.finish()
         return smaller
 
+    def idle(self) -> None:
+        """Note that the client is waited for: others may have the slot until ``resumed``."""
+        try:
+            if hasattr(self, "visit"):
+                self.visit.idle()
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the response
+            self.engine.fault("admission", error)
+
+    def resumed(self) -> None:
+        """Note that the request goes on."""
+        try:
+            if hasattr(self, "visit"):
+                self.visit.resume()
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.engine.fault("admission", error)
+
+    def wait(self, part: bytes = b"") -> float:
+        """Return when the server's time for *part* begins; meanwhile the slot may be lent."""
+        self.idle()
+        return Exchange.wait(self, part)
+
+    def resume(self, since: float) -> None:
+        """Leave out the time the server has spent on the client *since*, and go on."""
+        self.resumed()
+        Exchange.resume(self, since)
+
     def start_response(
         self,
         status: str,
-        headers: list[tuple[str, str]],
+        headers: Iterable[tuple[str, str]],
         *exc_info: ExcInfo | None,
         **named: Any,
     ) -> Write:
         """Pass the start of the response on, unless its client has had an answer."""
         if self.given is not None:
             return _nowhere
+        lines = headers if isinstance(headers, list | tuple) else list(headers)
         kind = TimedExchange if self.timed_answer else Exchange
-        sent = self._marked(status, headers)
+        sent = self._marked(status, lines)
         write = kind.start_response(self, status, sent, *exc_info, **named)
-        self.keeping.begin(self, status, headers)
+        self.keeping.begin(self, status, lines)
         return functools.partial(_write, self, write)
 
-    def _marked(self, status: str, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    def _marked(self, status: str, headers: Lines) -> Lines:
         """Return the lines of the response as they leave: marked if a stage was left out."""
         try:
             self.status = int(status[:3])  # from here on nothing is left out any more
@@ -260,7 +287,9 @@ class SteeredExchange(Exchange):
         for part in body:
             self.keeping.add(self, part)
         self.whole()
-        if not hasattr(self, "untold"):
+        if hasattr(self, "untold"):
+            self.idle()  # until the server closes it
+        else:
             self.finish()
 
     def whole(self) -> None:

@@ -32,6 +32,7 @@ class SteeredBody(Body):
         if self.smaller is not None:
             return next(self.smaller)
         exchange = self.exchange
+        exchange.resumed()
         outer = current_budget.get()
         try:
             part = Body.__next__(self)
@@ -44,12 +45,14 @@ class SteeredBody(Body):
                 raise
         else:
             exchange.keeping.add(exchange, part)
+            exchange.idle()
             return part
         return next(smaller)
 
     def close(self) -> None:
         """Close the application's own iterable, then finish the request."""
         outer = current_budget.get()
+        self.exchange.resumed()
         try:
             Body.close(self)
         except BaseException as error:

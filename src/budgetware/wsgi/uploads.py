@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from budgetware.wsgi.exchange import Exchange
@@ -15,11 +16,14 @@ _END: Final = object()
 
 
 class TimedInput:
-    """The request's body; waiting for the client to send it is not the application's time."""
+    """The request's body; waiting for the client to send it is not the application's time.
+
+    It does not keep the request: it is in the environ, which the request keeps for its fallback.
+    """
 
     def __init__(self, stream: Any, exchange: Exchange) -> None:
         self._stream = stream
-        self._exchange = exchange
+        self._exchange_of = weakref.ref(exchange)
 
     def read(self, *size: Any, **named: Any) -> Any:
         """Read up to *size* bytes."""
@@ -46,20 +50,22 @@ class TimedInput:
         return functools.partial(self._timed, found) if name in _OTHER_READS else found
 
     def _timed(self, read: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        since = self._exchange.wait()
+        exchange = self._exchange_of()
+        if exchange is None:  # the request is over
+            return read(*args, **named)
+        since = exchange.wait()
         try:
             return read(*args, **named)
         finally:
-            self._exchange.resume(since)
+            exchange.resume(since)
 
 
 class UncacheableInput(TimedInput):
     """The body of a request that should have none; what it has after all is no part of any key."""
 
-    _exchange: SteeredExchange
-
     def _timed(self, read: Callable[..., Any], *args: Any, **named: Any) -> Any:
         result = super()._timed(read, *args, **named)
-        if result and result is not _END:
-            self._exchange.keeping.give_up()
+        exchange = cast("SteeredExchange | None", self._exchange_of())
+        if exchange is not None and result and result is not _END:
+            exchange.keeping.give_up()
         return result
