@@ -239,6 +239,7 @@ class SteeredExchange(AnsweringExchange):
         elif self.end is None:
             Exchange.finish(self)
         self._leave(full=self.keeping.whole)
+        self.race = None  # each has the other: only the garbage collector would find them
 
     def _leave(self, *, full: bool) -> None:
         course = getattr(self, "course", None)
