@@ -156,7 +156,7 @@ class Runtime:
             ValueError: *reload* is neither ``"file"`` nor a signal, or there is no file to watch.
 
         """
-        _check(options)
+        check_options(options)
         runtime = cls._discovered(options)
         _announce(runtime)
         return runtime
@@ -182,12 +182,7 @@ class Runtime:
 
     @classmethod
     def _discovered(cls, options: Options) -> Runtime:
-        policy = options.get("policy")
-        if not isinstance(policy, Policy):
-            from budgetware.policyfile import load  # noqa: PLC0415 - a policy may come from code
-
-            policy = load(policy, environment=options.get("environment"))
-        return cls(held_back(policy, os.environ), options, leads=True)
+        return cls(held_back(policy_of(options), os.environ), options, leads=True)
 
     @classmethod
     @contextmanager
@@ -250,6 +245,21 @@ class Runtime:
 
     def _reject(self, error: PolicyError) -> None:
         self.telemetry.say(names.EVENT_POLICY_REJECTED, "error", error=str(error))
+
+
+def policy_of(options: Options) -> Policy:
+    """Return the policy of *options*, read from its file unless it was made in code.
+
+    Raises:
+        PolicyError: The policy file cannot be used.
+
+    """
+    policy = options.get("policy")
+    if isinstance(policy, Policy):
+        return policy
+    from budgetware.policyfile import load  # noqa: PLC0415 - a policy may come from code
+
+    return load(policy, environment=options.get("environment"))
 
 
 def held_back(policy: Policy, environment: Mapping[str, str]) -> Policy:
@@ -384,7 +394,14 @@ def check_callables(**functions: object) -> None:
             raise TypeError(f"{name} must be a function, not {function!r}")
 
 
-def _check(options: Options) -> None:
+def check_options(options: Options) -> None:
+    """Refuse what a door cannot be opened with.
+
+    Raises:
+        TypeError: An option does not exist, or *observers* is no list of callables.
+        ValueError: *reload* is neither ``"file"`` nor a signal.
+
+    """
     known = Options.__annotations__
     for name in options:
         if name not in known:

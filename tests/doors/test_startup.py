@@ -16,6 +16,7 @@ from opentelemetry.trace import use_span
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 from tests.servers import free_port
 
 from budgetware import BudgetMiddleware, Policy, PolicyError, budget
@@ -243,3 +244,157 @@ def test_a_kill_switch_that_says_nothing_stops_the_start(monkeypatch: pytest.Mon
 
     assert told[0]["type"] == "lifespan.startup.failed"
     assert "BUDGETWARE_MODE" in told[0]["message"]
+
+
+WATCHED = """
+import sys, threading, traceback
+from blockbuster import blockbuster_ctx
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from budgetware import BudgetMiddleware
+
+async def endpoint(_):
+    return PlainTextResponse("full")
+
+def made(**options):
+    app = Starlette(routes=[Route("/signals", endpoint)])
+    app.add_middleware(BudgetMiddleware, **options)
+    return app
+
+def watch(event, args):
+    if event not in ("open", "import") or threading.current_thread() not in loops:
+        return
+    frames = [frame.filename for frame in traceback.extract_stack()]
+    if any("/budgetware/" in frame for frame in frames):
+        found.append((event, args[0]))
+
+async def note(scope, receive, send):
+    loops.add(threading.current_thread())
+    await app(scope, receive, send)
+
+loops, found = set(), []
+sys.addaudithook(watch)
+for options in ({}, {"policy": "budgetware.yaml", "reload": "file"}):
+    app = made(**options)
+    with blockbuster_ctx(), TestClient(note) as client:
+        assert client.get("/signals").text == "full"
+        assert "budgetware.asgi.helm" in sys.modules
+print(found)
+"""
+
+
+def test_adding_the_middleware_blocks_no_event_loop(tmp_path: Path) -> None:
+    """Nothing is read, and nothing imported for the first time, by the thread that runs it."""
+    (tmp_path / "budgetware.yaml").write_text(
+        "version: 1\nservice: s\nmode: enforce\n"
+        "routes: {signals: {match: GET /signals, budget: 30s, answers: [reject]}}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+@pytest.mark.anyio
+async def test_a_door_that_is_made_in_an_event_loop_is_opened_once() -> None:
+    """By whichever request comes first, with or without lifespan; the others wait for it."""
+    door = BudgetMiddleware(app, policy=Policy())
+    told: list[Message] = []
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def ask() -> None:
+        await door({"type": "http", "method": "GET", "path": "/", "headers": []}, receive, send)
+        engines.add(door._engine)
+
+    engines: set[object] = set()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(ask)
+
+    assert len(told) == 10
+    assert len(engines) == 1
+    assert door._engine.tally.faults == {}
+
+
+@pytest.mark.anyio
+async def test_a_first_request_that_is_cancelled_leaves_a_door_that_opens() -> None:
+    """The next one opens it."""
+    door = BudgetMiddleware(app, policy=Policy())
+    told: list[Message] = []
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    with anyio.CancelScope() as cancelled:
+        cancelled.cancel()
+        await door(scope, receive, send)
+    assert told == []
+    await door(scope, receive, send)
+
+    assert [message["type"] for message in told] == ["http.response.start", "http.response.body"]
+
+
+def test_a_policy_can_be_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a file that is named or found, for an environment; or from text."""
+    text = (
+        "version: 1\nservice: s\nroutes: {signals: {match: GET /signals, budget: 300ms}}\n"
+        "environments: {staging: {routes: {signals: {budget: 1s}}}}\n"
+    )
+    (tmp_path / "budgetware.yaml").write_text(text)
+    (tmp_path / "broken.yaml").write_text("version: 2\n")
+    monkeypatch.chdir(tmp_path)
+    policies = [
+        Policy.load(),
+        Policy.load("budgetware.yaml"),
+        Policy.load(tmp_path / "budgetware.yaml", environment="staging"),
+        Policy.parse(text),
+        Policy.parse(text.encode(), environment="staging"),
+    ]
+
+    assert [policy.routes["signals"].budget for policy in policies] == [0.3, 0.3, 1.0, 0.3, 1.0]
+    assert BudgetMiddleware(app, policy=policies[0])._engine.policy is policies[0]
+    with pytest.raises(PolicyError, match="version"):
+        Policy.load("broken.yaml")
+    with pytest.raises(PolicyError, match="version"):
+        Policy.parse("routes: 1")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", list(Mode))
+async def test_on_trio_it_is_said_that_there_is_no_clock(
+    mode: Mode, anyio_backend_name: str
+) -> None:
+    """Once, when the application starts, under a policy that decides."""
+
+    async def idle(scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive, send
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError
+
+    match = (Match("GET", "/"),)
+    signals = Route(name="signals", match=match, budget=1.0, answers=("reject",))
+    door = BudgetMiddleware(idle, policy=Policy(mode=mode, routes={"signals": signals}))
+    with capture_logs() as logs:
+        for _ in range(2):
+            await door({"type": "lifespan"}, nothing, nothing)
+
+    expected = ["budgetware_no_clock"] * (anyio_backend_name == "trio" and mode is not Mode.OBSERVE)
+    assert [event["event"] for event in logs] == expected

@@ -56,7 +56,7 @@ CASES = {
             "mode: enforce\nroutes:\n  a:\n    match: POST /a\n    timer: unsafe\n"
             "    answers: [{static: {status: 200, body: x}}]\n"
         ),
-        [(6, "error", "timer-without-accepted")],
+        [(6, "error", "timer-without-accepted"), (6, "note", "timer-needs-asyncio")],
     ),
     "clock for writes with only a rejection": (
         "routes:\n  a: {match: POST /a, answers: [reject], timer: unsafe}\n",
@@ -67,14 +67,14 @@ CASES = {
             "routes:\n  a:\n    match: POST /a\n    timer: unsafe\n"
             "    answers: [{static: {status: 202, body: x, headers: {Retry-After: ''}}}]\n"
         ),
-        [(5, "error", "timer-without-accepted")],
+        [(5, "error", "timer-without-accepted"), (5, "note", "timer-needs-asyncio")],
     ),
     "clock for writes": (
         (
             "mode: enforce\nroutes:\n  a:\n    match: POST /a\n    timer: unsafe\n"
             "    answers: [{static: {status: 202, body: x}}, reject]\n"
         ),
-        [],
+        [(6, "note", "timer-needs-asyncio")],
     ),
     "writes the clock leaves alone": (
         "mode: enforce\nroutes:\n  a: {match: [POST /a, GET /a], answers: [reject]}\n",
@@ -285,11 +285,11 @@ CASES = {
     ),
     "cancelled write": (
         "routes:\n  a: {match: [GET /a, POST /a], cancel_safe: true, answers: [reject]}\n",
-        [(3, "error", "cancel-unsafe")],
+        [(3, "error", "cancel-unsafe"), (3, "note", "timer-needs-asyncio")],
     ),
     "cancelled read": (
         "routes:\n  a: {match: [GET /a, HEAD /a], cancel_safe: true, answers: [reject]}\n",
-        [],
+        [(3, "note", "timer-needs-asyncio")],
     ),
     "nothing to cancel": (
         "routes:\n  a: {match: GET /a, cancel_safe: true}\n",

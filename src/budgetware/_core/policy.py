@@ -6,12 +6,16 @@ Durations are seconds, shares are fractions of one, rates are per second, sizes 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from os import PathLike
 
 UNMATCHED = "_unmatched"
 """The route of last resort: requests that match nothing in the policy."""
@@ -296,6 +300,46 @@ class Policy:
     digest: str = ""
     most: Mode = Mode.ENFORCE
 
+    @classmethod
+    def load(
+        cls, path: str | PathLike[str] | None = None, *, environment: str | None = None
+    ) -> Policy:
+        """Return the policy of a file; an empty one when none is named and there is none.
+
+        A middleware that is given it has nothing to read when the server is already running.
+
+        Args:
+            path: The file; by default ``BUDGETWARE_POLICY``, ``./budgetware.yaml``, or the one
+                that ``[tool.budgetware]`` in ``./pyproject.toml`` names.
+            environment: The layer of the file's ``environments``; by default ``BUDGETWARE_ENV``.
+
+        Raises:
+            PolicyError: The file is not there or has errors; all of them are listed.
+
+        """
+        return cast("Policy", _policyfile().load(path, environment=environment))
+
+    @classmethod
+    def parse(cls, text: str | bytes, *, environment: str | None = None) -> Policy:
+        """Return the policy that *text* is the file of.
+
+        Args:
+            text: YAML, as in ``budgetware.yaml``.
+            environment: The layer of its ``environments``; none unless given.
+
+        Raises:
+            PolicyError: It has errors; all of them are listed.
+
+        """
+        return cast("Policy", _policyfile().check(text, environment=environment).require())
+
+    @property
+    def decides(self) -> bool:
+        """Whether anything may be decided under it, and not only measured."""
+        of_tiers = {tier.mode for tier in self.tiers.values()}
+        of_routes = {route.mode for route in self.routes.values()}
+        return not {self.mode} | of_tiers | of_routes <= {None, Mode.OBSERVE}
+
     @property
     def default_tier(self) -> str | None:
         """The tier of unknown callers: the first in the file, ``None`` without tiers."""
@@ -395,3 +439,8 @@ def _stage_plan(name: str, stage: StagePolicy, total_s: float) -> StagePlan:
         calls=inf if stage.calls is None else stage.calls,
         answers=stage.answers,
     )
+
+
+def _policyfile() -> Any:
+    # By name, for people look for it at the class: the core itself imports nothing that reads.
+    return importlib.import_module("budgetware.policyfile")

@@ -7,8 +7,11 @@ and its return value and exceptions are its own.
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from budgetware._core.admit import is_exempt
 from budgetware._core.current import current_budget
@@ -28,21 +31,26 @@ from budgetware.names import TIER_KEY
 from budgetware.runtime import (
     Runtime,
     check_callables,
+    check_options,
     check_served_by,
     checked_fallbacks,
     is_nested,
+    policy_of,
 )
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from budgetware._core.budget import Budget
+    from budgetware._core.engine import Engine
     from budgetware.answers.stored import AsyncStore
     from budgetware.asgi.helm import Helm
     from budgetware.limits.tasks import AsyncSharedRates
     from budgetware.runtime import Options
 
 __all__ = ["ASGIApp", "BudgetMiddleware", "Message", "Receive", "Scope", "Send"]
+
+T = TypeVar("T")
 
 _current = current_budget.get
 _set = current_budget.set
@@ -97,37 +105,30 @@ class BudgetMiddleware:
         self._tier = tier
         self._kind = TimedExchange if server_timing is True else Exchange
         self._tells_timing = server_timing if callable(server_timing) else None
-        try:
-            check_callables(tier=tier, identity=identity, server_timing=server_timing or None)
-            check_served_by(store, rates, awaited=True)
-            self._runtime = Runtime.start(**options)
-            fallbacks = checked_fallbacks(fallbacks, self._runtime.engine.policy)
-        except (BudgetwareError, TypeError, ValueError) as error:
-            if not _in_event_loop():
-                raise
-            # Starlette makes its middleware when the server is already running, and servers take
-            # an exception there for an application without lifespan. So it is said in their words.
-            self._app = _refusing(error)
-            self._runtime = Runtime(
-                Policy(service="refused"), {"histograms": "off", "traces": "off"}
-            )
-        self._engine = self._runtime.engine
+        self._asks = {"tier": tier, "identity": identity, "server_timing": server_timing or None}
         self._answering = (identity, fallbacks or {}, store, rates)
+        self._options = options
         self._steers: Helm | None = None
-        if self._engine.steers:
-            self._helm()
+        if not _in_event_loop():
+            self._check()
+            self._open(self._read())
 
-    async def __call__(  # noqa: C901 - every request pays for a call
+    async def __call__(  # noqa: C901, PLR0912 - every request pays for a call
         self, scope: Scope, receive: Receive, send: Send
     ) -> Any:
         """Serve one connection."""
+        try:
+            engine = self._engine
+        except AttributeError:
+            engine = await self._opened()
         try:
             is_http = scope["type"] == "http"
         except (KeyError, TypeError):  # it is no scope, and the application says so
             is_http = False
         if not is_http or ((outer := _current()) is not None and self._is_within(outer)):
+            if engine.steers and _is_on_trio():
+                self._runtime.telemetry.no_clock()
             return await self._app(scope, receive, send)
-        engine = self._engine
         if engine.steers and self._is_decided_on(scope):
             return await self._helm().serve(scope, receive, send)
         try:
@@ -162,6 +163,50 @@ class BudgetMiddleware:
                     pass
         # Out here, so that what the application raises has no error of ours for its context.
         return await self._app(scope, receive, send)
+
+    def _check(self) -> None:
+        """Refuse what could not be asked or would not be awaited, for every request."""
+        _, _, store, rates = self._answering
+        check_callables(**self._asks)
+        check_served_by(store, rates, awaited=True)
+        check_options(self._options)
+
+    def _read(self) -> Policy:
+        """Return the policy, having imported what it needs."""
+        policy = policy_of(self._options)
+        if policy.decides:
+            importlib.import_module("budgetware.asgi.helm")
+        return policy
+
+    def _open(self, policy: Policy) -> None:
+        """Begin to serve under *policy*."""
+        self._options["policy"] = policy
+        self._runtime = Runtime.start(**self._options)
+        identity, fallbacks, store, rates = self._answering
+        fallbacks = checked_fallbacks(fallbacks, self._runtime.engine.policy)
+        self._answering = (identity, fallbacks, store, rates)
+        self._engine = self._runtime.engine
+        if self._engine.steers:
+            self._helm()
+
+    async def _opened(self) -> Engine:
+        """Open a door that was made in a running event loop, which must not wait for a file.
+
+        Starlette makes its middleware when the server is already running, and servers take an
+        exception there for an application without lifespan. So it is said in their words.
+        """
+        try:
+            self._check()
+            policy = await _in_thread(self._read)
+            if not hasattr(self, "_engine"):  # another request may have been the first
+                self._open(policy)
+        except (BudgetwareError, TypeError, ValueError) as error:
+            self._app = _refusing(error)
+            self._runtime = Runtime(
+                Policy(service="refused"), {"histograms": "off", "traces": "off"}
+            )
+            self._engine = self._runtime.engine
+        return self._engine
 
     def _helm(self) -> Helm:
         """Return what serves requests that are decided on; made when there is the first."""
@@ -214,13 +259,22 @@ class BudgetMiddleware:
 
 
 def _in_event_loop() -> bool:
-    import anyio  # noqa: PLC0415 - only a door that cannot be opened asks
-
     try:
-        anyio.get_current_task()
-    except Exception:  # noqa: BLE001 - the exception's type differs between versions of anyio
-        return False
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _is_on_trio()
     return True
+
+
+def _is_on_trio() -> bool:
+    trio: Any = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_run())
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    import anyio.to_thread  # noqa: PLC0415 - only a door that is made in an event loop needs it
+
+    return await anyio.to_thread.run_sync(function)
 
 
 def _refusing(error: Exception) -> ASGIApp:

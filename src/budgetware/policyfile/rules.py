@@ -65,6 +65,7 @@ RULES: Final[Mapping[str, str]] = MappingProxyType(
         "cached-without-cache": "A route that answers from its cache has one that keeps answers.",
         "public-and-identity": "Answers are everybody's or each caller's own, not both.",
         "timer-without-accepted": "Who is answered while a write goes on is told that it does.",
+        "timer-needs-asyncio": "On a trio loop the clock neither answers nor cancels.",
         "timer-leaves-alone": "The clock does not answer for writes unless it is told to.",
         "duplicate-answer": "Every answer is listed once.",
         "answer-after-reject": "The rejection is the last answer.",

@@ -111,6 +111,11 @@ class Telemetry:
         hint = "a middleware with the same policy is around this one; remove one of the two"
         self._say_once(names.EVENT_NESTED, "warning", hint)
 
+    def no_clock(self) -> None:
+        """Say, once, that the clock neither answers nor cancels on the loop there is."""
+        hint = "it needs asyncio; what is decided at the beginning and at stages is decided here"
+        self._say_once(names.EVENT_NO_CLOCK, "warning", hint)
+
     def say(self, event: str, method: str = "info", **fields: Value) -> None:
         """Write a log event that does not come with requests, such as a reload; never raises.
 

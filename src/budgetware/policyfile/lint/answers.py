@@ -115,6 +115,22 @@ def _left_alone(case: Case) -> None:
             )
 
 
+def _timed(case: Case) -> None:
+    """Note routes that ask for what the clock does only where asyncio runs the application."""
+    for name, route in case.policy.routes.items():
+        key = "cancel_safe" if route.cancel_safe else "timer"
+        asks = route.cancel_safe or (route.times_unsafe and route.static is not None)
+        if asks and route.match and route.answers and case.marks.intact("routes", name):
+            case.found.report(
+                "timer-needs-asyncio",
+                f"`{key}` is the clock's, which answers and cancels where asyncio runs the "
+                "application: not on a trio loop, and not under WSGI",
+                "fine under uvicorn and hypercorn as they come",
+                path=("routes", name, key),
+                severity="note",
+            )
+
+
 def _cancelled(case: Case) -> None:
     """Find work that may be cancelled when the clock answers, where it has nothing to send."""
     for name, route in case.policy.routes.items():
@@ -201,4 +217,15 @@ def _assets(case: Case) -> None:
             )
 
 
-RULES = (_order, _material, _shared, _accepted, _left_alone, _cancelled, _overruns, _jobs, _assets)
+RULES = (
+    _order,
+    _material,
+    _shared,
+    _accepted,
+    _left_alone,
+    _timed,
+    _cancelled,
+    _overruns,
+    _jobs,
+    _assets,
+)

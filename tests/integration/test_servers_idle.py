@@ -38,7 +38,7 @@ import sys
 
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from budgetware.wsgi import BudgetMiddleware
-from tests.integration.test_idle_clients import PART, POLICY
+from tests.integration.test_servers_idle import PART, POLICY
 
 held = [0]
 
