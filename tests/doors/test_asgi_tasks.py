@@ -96,6 +96,7 @@ async def test_concurrent_requests_never_mix() -> None:
 
     wires = [Wire() for _ in range(1000)]
     door = Door(app)
+    await door({"type": "lifespan", "number": 0}, Wire().receive, Wire().send)  # opens it
     before = dict(vars(door))
     async with anyio.create_task_group() as tasks:
         for number, wire in enumerate(wires):

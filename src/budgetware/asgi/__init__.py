@@ -11,7 +11,7 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from budgetware._core.admit import is_exempt
 from budgetware._core.current import current_budget
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from budgetware.runtime import Options
 
 __all__ = ["ASGIApp", "BudgetMiddleware", "Message", "Receive", "Scope", "Send"]
-
-T = TypeVar("T")
 
 _current = current_budget.get
 _set = current_budget.set
@@ -195,11 +193,13 @@ class BudgetMiddleware:
         Starlette makes its middleware when the server is already running, and servers take an
         exception there for an application without lifespan. So it is said in their words.
         """
+        import anyio.to_thread  # noqa: PLC0415 - only a door that is made in a loop needs it
+
         try:
-            self._check()
-            policy = await _in_thread(self._read)
-            if not hasattr(self, "_engine"):  # another request may have been the first
-                self._open(policy)
+            async with self.__dict__.setdefault("_opening", anyio.Lock()):
+                if not hasattr(self, "_engine"):  # others may have come at the same moment
+                    self._check()
+                    self._open(await anyio.to_thread.run_sync(self._read))
         except (BudgetwareError, TypeError, ValueError) as error:
             self._app = _refusing(error)
             self._runtime = Runtime(
@@ -269,12 +269,6 @@ def _in_event_loop() -> bool:
 def _is_on_trio() -> bool:
     trio: Any = sys.modules.get("trio")
     return trio is not None and bool(trio.lowlevel.in_trio_run())
-
-
-async def _in_thread(function: Callable[[], T]) -> T:
-    import anyio.to_thread  # noqa: PLC0415 - only a door that is made in an event loop needs it
-
-    return await anyio.to_thread.run_sync(function)
 
 
 def _refusing(error: Exception) -> ASGIApp:
