@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
+from tests.doors.asgi_play import Wire, http
 from tests.servers import free_port
 
 from budgetware import BudgetMiddleware, Policy, PolicyError, budget
@@ -307,16 +308,10 @@ def test_adding_the_middleware_blocks_no_event_loop(tmp_path: Path) -> None:
 async def test_a_door_that_is_made_in_an_event_loop_is_opened_once() -> None:
     """By whichever request comes first, with or without lifespan; the others wait for it."""
     door = BudgetMiddleware(app, policy=Policy())
-    told: list[Message] = []
-
-    async def send(message: Message) -> None:
-        told.append(message)
-
-    async def receive() -> Message:
-        raise AssertionError
+    wire = Wire()
 
     async def ask() -> None:
-        await door({"type": "http", "method": "GET", "path": "/", "headers": []}, receive, send)
+        await door(http(), wire.receive, wire.send)
         engines.add(door._engine)
 
     engines: set[object] = set()
@@ -324,7 +319,7 @@ async def test_a_door_that_is_made_in_an_event_loop_is_opened_once() -> None:
         for _ in range(5):
             tasks.start_soon(ask)
 
-    assert len(told) == 10
+    assert len(wire.sent) == 10
     assert len(engines) == 1
     assert door._engine.tally.faults == {}
 
@@ -333,22 +328,14 @@ async def test_a_door_that_is_made_in_an_event_loop_is_opened_once() -> None:
 async def test_a_first_request_that_is_cancelled_leaves_a_door_that_opens() -> None:
     """The next one opens it."""
     door = BudgetMiddleware(app, policy=Policy())
-    told: list[Message] = []
-
-    async def send(message: Message) -> None:
-        told.append(message)
-
-    async def receive() -> Message:
-        raise AssertionError
-
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    wire = Wire()
     with anyio.CancelScope() as cancelled:
         cancelled.cancel()
-        await door(scope, receive, send)
-    assert told == []
-    await door(scope, receive, send)
+        await door(http(), wire.receive, wire.send)
+    assert wire.sent == []
+    await door(http(), wire.receive, wire.send)
 
-    assert [message["type"] for message in told] == ["http.response.start", "http.response.body"]
+    assert wire.body == b"x"
 
 
 def test_a_policy_can_be_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
