@@ -58,7 +58,8 @@ def test_requests_are_counted_by_outcome(service: Service, reader: ReadyMade) ->
 
 
 def test_counters_begin_at_zero(service: Service, reader: ReadyMade) -> None:
-    """A series exists before the first request, so that its first increase can be seen."""
+    """A series exists before its first request, so that its first increase can be seen."""
+    service.serve("/no/where")
     counted = numbers(reader.get_metrics_data(), names.REQUESTS)
 
     assert counted[labels(route="signals", tier="free", outcome="breached")] == 0
@@ -89,6 +90,7 @@ def test_violations_say_what_went_over_which_rung(service: Service, reader: Read
 
 def test_limits_are_those_in_force(service: Service, reader: ReadyMade) -> None:
     """The gauges follow a reload, and what is promised no more is not reported."""
+    service.serve()
     before = reader.get_metrics_data()
     assert numbers(before, names.REQUEST_BUDGET_LIMIT)[labels(route="signals", tier="pro")] == 0.1
     stage = labels(route="signals", stage="db", tier="pro")

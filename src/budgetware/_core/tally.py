@@ -210,7 +210,23 @@ class Tally:
         self._undeclared: set[str] = set()
         self._intakes: list[Intake] = []
         self._orphans = False
+        self._inherited = 0
         _after_fork.add(self)
+
+    @property
+    def counted(self) -> int:
+        """How much was ever counted: requests, jobs, faults, whatever there is."""
+        with self.lock:
+            ended = sum(sum(one.outcomes.values()) + one.errors for one in self.requests.values())
+            pending = sum(len(one.pending) for one in self._intakes) + len(self.smaller)
+            kinds = (self.faults, self.decisions, self.degraded, self.admission, self.cache)
+            others = sum(sum(kind.values()) for kind in kinds)
+            return ended + pending + others + sum(one.checked for one in self.forecasts.values())
+
+    @property
+    def idle(self) -> bool:
+        """Whether none of that was counted in this process, and not in one it was forked from."""
+        return self.counted == self._inherited
 
     def request(self, route: str, tier: str | None) -> RequestSeries:
         """Return the totals of *route* and *tier*; past the cap, those of ``_OTHER``."""
@@ -386,11 +402,12 @@ class Tally:
 _after_fork: weakref.WeakSet[Tally] = weakref.WeakSet()
 
 
-def _renew_locks() -> None:
+def _begin_anew() -> None:
     # A thread of the parent may have held the lock at the moment of the fork.
     for tally in _after_fork:
         tally.lock = threading.RLock()
+        tally._inherited = tally.counted  # noqa: SLF001 - the same file
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+    os.register_at_fork(after_in_child=_begin_anew)

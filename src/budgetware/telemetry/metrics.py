@@ -56,6 +56,9 @@ _collecting = threading.local()
 class Collection:
     """One collection of one provider: every metric's values at the same instant.
 
+    It is empty in a process that has served nothing, as the master of a server with an application
+    it has preloaded: with nothing to export, an exporter whose collector is gone holds up no exit.
+
     Attributes:
         provider: Whose metrics are collected.
         at_ns: When, in nanoseconds since 1970.
@@ -70,8 +73,9 @@ class Collection:
         self.since_ns = min((outlet.since_ns for outlet in outlets), default=self.at_ns)
         self.snapshot = Snapshot(outlets[0].admission)
         self._served: set[str] = set()
-        for outlet in outlets:
-            outlet.contribute(self.snapshot)
+        if any(outlet.has_served for outlet in outlets):
+            for outlet in outlets:
+                outlet.contribute(self.snapshot)
         for tap in taps():
             if provider is not None and tap.serves(provider):
                 tap.widen(self.snapshot.spreads)

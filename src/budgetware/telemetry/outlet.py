@@ -81,6 +81,7 @@ class Outlet:
         self._given = None if provider is None else _reference(provider)
         self._watched: list[Watched] = []
         self._departed: Snapshot | None = None
+        self._has_served = False
         self._mode: Histograms | None = None
         self._equipped: list[Callable[[], MeterProvider | None]] = []
         self.since_ns = since_ns
@@ -145,12 +146,15 @@ class Outlet:
                 _recording.busy = False
 
     def contribute(self, snapshot: Snapshot) -> None:
-        """Add the totals of every engine there is or was behind this outlet to *snapshot*."""
+        """Add the totals of every engine there is or was behind this outlet to *snapshot*.
+
+        An engine that has never served anything has none, and no limits to tell of.
+        """
         self.fold()
         records = self.records()
         with _lock:
             # Both at once, so that an engine is in exactly one of the two.
-            still = list(self._watched)
+            still = [one for one in self._watched if one.tally.counted]
             if self._departed is not None:
                 snapshot.add(self._departed)
                 self._departed.settle()
@@ -178,14 +182,21 @@ class Outlet:
         with _lock:
             # Another thread may have been quicker.
             gone = [one for one in gone if any(one is kept for kept in self._watched)]
-            if gone:
-                departed = self._departed or Snapshot(self.admission)
-                for watched in gone:
+            self._watched = [kept for kept in self._watched if all(kept is not one for one in gone)]
+            for watched in gone:
+                if watched.tally.counted:
+                    departed = self._departed = self._departed or Snapshot(self.admission)
                     departed.include(watched.tally, spreads=watched.spreads and not self.records())
-                self._departed = departed
-                self._watched = [
-                    kept for kept in self._watched if all(kept is not one for one in gone)
-                ]
+                self._has_served = self._has_served or not watched.tally.idle
+
+    @property
+    def has_served(self) -> bool:
+        """Whether any engine there is or was behind this outlet has served in this process."""
+        return self._has_served or not all(watched.tally.idle for watched in self.watched())
+
+    def begin_anew(self) -> None:
+        """Note, in a forked child, that so far it was its parent that has served."""
+        self._has_served = False
 
     def watched(self) -> list[Watched]:
         """Return the engines behind this outlet."""
@@ -248,13 +259,15 @@ def _reference(provider: MeterProvider) -> Callable[[], MeterProvider | None]:
         return lambda: provider
 
 
-def _renew_locks() -> None:
-    # A thread of the parent may have held one of them at the moment of the fork.
+def _begin_anew() -> None:
+    # A thread of the parent may have held one of the locks at the moment of the fork.
     global _lock  # noqa: PLW0603 - one lock for a handful of lists
     _lock = threading.RLock()
     for tap in _taps:
         tap.renew_lock()
+    for outlet in _outlets:
+        outlet.begin_anew()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+    os.register_at_fork(after_in_child=_begin_anew)
