@@ -72,7 +72,8 @@ class Options(TypedDict, total=False):
         traces: ``"auto"`` puts attributes on the current span, ``"stages"`` also makes a child
             span per stage, ``"off"`` does neither.
         observers: Called with every ``RequestRecord`` after the answer has left.
-        clock: Monotonic seconds.
+        clock: Monotonic seconds; by default ``time.perf_counter``. Where it fails there is no time:
+            a request or a stage is in no total, and nothing is limited.
 
     """
 
@@ -85,7 +86,7 @@ class Options(TypedDict, total=False):
     histograms: Literal["auto", "aggregated", "recorded", "off"]
     traces: Literal["auto", "stages", "off"]
     observers: Sequence[Observer]
-    clock: Callable[[], float]
+    clock: Callable[[], float] | None
 
 
 class _WatchfulEngine(Engine):
@@ -130,7 +131,7 @@ class Runtime:
         reload = options.get("reload")
         self.engine = (_WatchfulEngine if reload == "file" else Engine)(
             policy,
-            clock=options.get("clock", perf_counter),
+            clock=options.get("clock") or perf_counter,
             observers=(*telemetry.observers, *observers, *Runtime._witnesses),
             alarms=telemetry.alarms,
             on_fault=telemetry.on_fault,
@@ -411,6 +412,7 @@ def check_options(options: Options) -> None:
     observers = options.get("observers", ())
     if callable(observers) or not all(callable(observer) for observer in observers):
         raise TypeError(f"observers must be a list of callables, not {observers!r}")
+    check_callables(clock=options.get("clock"))
     reload = options.get("reload")
     # True would pass for signal number 1.
     if isinstance(reload, bool) or not (reload in {None, "file"} or isinstance(reload, int)):

@@ -199,3 +199,19 @@ def test_what_was_foreseen_is_compared_with_what_came() -> None:
         course.leave(took_s, full=full)
 
     assert heard == [(0.9, False), (0.2, True)]
+
+
+def test_a_course_whose_length_is_unknown_teaches_nothing(taught: Taught) -> None:
+    """It is counted out, once, and a probe's permit is given back for another to try at once."""
+    steered = steering()
+    course = Course(steered, 0.0)
+    course.at(None, LIMIT_S, TICK)
+    course.permit = steered.probes.take("ml", 0.0, inf, behind=False)
+    assert steered.traffic.now == 1
+
+    course.abandon()
+    course.abandon()
+    course.leave(9.0, full=True)
+
+    assert (steered.traffic.now, taught) == (0, [])
+    assert steered.probes.due("ml", 0.0, inf)

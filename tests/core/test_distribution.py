@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,3 +46,20 @@ def test_the_latest_extremes_begin_anew_when_asked() -> None:
     assert distribution.latest() == (2.0, 2.0)
     assert distribution.latest() == (inf, -inf)
     assert (distribution.least, distribution.most) == (1.0, 3.0)
+
+
+@pytest.mark.parametrize("values", [[-3600.0], [-1.0, 0.002], [2.0, -1.0, 0.5], [-2.0, -1.0]])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_time_that_ran_backwards_is_none(values: list[float], *, ordered: bool) -> None:
+    """A clock that has gone back makes no sum smaller."""
+    distribution = Distribution([0.001, 1.0])
+    distribution.add(sorted(values) if ordered else values.copy(), ordered=ordered)
+
+    kept = [max(0.0, value) for value in values]
+    assert distribution.total == sum(kept)
+    assert (distribution.least, distribution.most) == (min(kept), max(kept))
+    assert distribution.counts == [
+        sum(value <= 0.001 for value in kept),
+        sum(0.001 < value <= 1.0 for value in kept),
+        sum(value > 1.0 for value in kept),
+    ]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator
+from decimal import Decimal
+from math import inf
+from typing import Any
 
 import pytest
 from tests.core.programs import TICK, Play, current, stage
@@ -11,7 +14,7 @@ from tests.core.programs import TICK, Play, current, stage
 from budgetware._core.current import current_budget, handle
 from budgetware._core.engine import Engine
 from budgetware._core.record import Ending, RequestRecord
-from budgetware._core.stage import stage_type
+from budgetware._core.stage import checked, stage_type
 from budgetware.testing import FakeClock
 
 
@@ -227,3 +230,26 @@ def test_each_clock_has_a_class_of_its_own() -> None:
 
     assert [one.end for one in stages] == [0.0, 5.0]
     assert Engine(clock=slow).begin("GET", "/").opens is not Engine(clock=fast)._opens
+
+
+@pytest.mark.parametrize("given", [None, "12.5", b"1", 1j, float("nan"), inf, -inf, Decimal(1), []])
+def test_a_clock_that_gives_no_seconds_is_told_of(given: Any) -> None:
+    """Its reader gets the error that says why, and somebody else hears of it."""
+    told: list[Exception] = []
+    clock = checked(lambda: given, told.append)
+
+    with pytest.raises((TypeError, ValueError)) as caught:
+        clock()
+    assert told == [caught.value]
+
+
+def test_a_clock_that_gives_seconds_is_believed() -> None:
+    """Whole ones, too."""
+    readings = iter([12, -1.5, 0])
+    told: list[Exception] = []
+    clock = checked(lambda: next(readings), told.append)
+
+    assert [clock() for _ in range(3)] == [12.0, -1.5, 0.0]
+    with pytest.raises(StopIteration):
+        clock()
+    assert [type(error) for error in told] == [StopIteration]

@@ -85,6 +85,7 @@ class Play:
         concurrency: int | None = None,
         wrapped: Callable[[ASGIApp], ASGIApp] = lambda app: app,
         policy: Policy | None = None,
+        clock_of: Callable[[Time], Callable[[], float]] = lambda time: time,
         **options: Any,
     ) -> None:
         self.time = Time()
@@ -95,7 +96,8 @@ class Play:
             )
         methods = ["GET", "POST", "PUT", "OPTIONS"]
         app: ASGIApp = Starlette(routes=[Path("/{any:path}", endpoint, methods=methods)])
-        self.door = BudgetMiddleware(wrapped(app), policy=policy, clock=self.time, **options)
+        clock = clock_of(self.time)
+        self.door = BudgetMiddleware(wrapped(app), policy=policy, clock=clock, **options)
 
     def ask(self, method: str = "GET", **more: Any) -> Answered:
         """Send one request and wait until the application is done with it."""

@@ -12,8 +12,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from tests.doors import asgi_play, wsgi_play
-from tests.doors.asgi_play import BODY, LAST, START, Clock
+from tests.doors.asgi_play import BODY, LAST, START
 from tests.doors.asgi_scenarios import SCENARIOS as ASGI
+from tests.doors.broken_clock import BrokenClock
 from tests.doors.fault_points import Broken, Faults
 from tests.doors.wsgi_scenarios import SCENARIOS as WSGI
 
@@ -150,33 +151,18 @@ def test_the_scenarios_take_every_step_that_matters(
 
 @pytest.mark.parametrize(("door", "name"), EVERY)
 def test_a_broken_clock_changes_no_answer(door: str, name: str) -> None:
-    """The clock raises at its n-th reading, for every n but those of the application's stages."""
+    """The clock raises at its n-th reading, for every n there is."""
     kind, scenarios = DOORS[door]
-    expected = scenarios[name](stages=False).bare()
+    expected = scenarios[name]().bare()
     for broken_at in range(1000):
-        clock = _FailingClock(broken_at)
-        play = scenarios[name](stages=False)
+        play = scenarios[name]()
+        clock = BrokenClock("raises", broken_at).over(play.clock)
         unit = kind(play.app, clock=clock, logger=Quiet())
-        play.clock = clock
         assert play.run(unit) == expected
         if not clock.failed:
             break
         assert sum(unit.faults.values()) >= 1
     assert broken_at >= 1
-
-
-class _FailingClock(Clock):
-    def __init__(self, broken_at: int) -> None:
-        super().__init__()
-        self._left = broken_at
-        self.failed = False
-
-    def __call__(self) -> float:
-        self._left -= 1
-        if self._left == -1:
-            self.failed = True
-            raise Broken("clock")
-        return super().__call__()
 
 
 @pytest.mark.parametrize("broken", ["tier", "server_timing", "observers"])

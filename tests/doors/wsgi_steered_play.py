@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,6 +59,7 @@ class Stand:
         route: Route = SIGNALS,
         mode: Mode = Mode.ENFORCE,
         policy: Policy | None = None,
+        clock_of: Callable[[Time], Callable[[], float]] = lambda time: time,
         **options: Any,
     ) -> None:
         self.time = Time()
@@ -67,7 +68,8 @@ class Stand:
         if policy is None:
             policy = replace(POLICY, mode=mode, routes={route.name: route})
         options.setdefault("observers", [self.records.append])
-        self.door = BudgetMiddleware(self._call, policy=policy, clock=self.time, **options)
+        clock = clock_of(self.time)
+        self.door = BudgetMiddleware(self._call, policy=policy, clock=clock, **options)
 
     def _call(self, env: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         return self.app(env, start_response)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.doors.broken_clock import WAYS, BrokenClock, ClockError
 from tests.telemetry.driving import Clock
 
 from budgetware.telemetry.limiter import MOST_KEYS, Limiter, _Bucket
@@ -94,3 +96,20 @@ def test_a_collection_in_the_middle_of_an_event_may_bring_another(
     thread.join(20)
 
     assert admitted == [0, 0, 0, 0, 0, None, None]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_clock_that_fails_silences_no_key_for_good(way: str) -> None:
+    """Once the clock is right again, all is as before."""
+    time = Clock()
+    clock = BrokenClock(f"{way} for good").over(time)
+    limiter = Limiter(clock=clock)
+    for _ in range(10):
+        with suppress(ClockError, TypeError):
+            limiter.admit("k")
+    clock.broken_at = 10_000
+
+    for _ in range(2):
+        time.now += 10.0
+        admitted = [limiter.admit("k") is not None for _ in range(6)]
+    assert admitted == [True] * 5 + [False]

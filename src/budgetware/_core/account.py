@@ -43,18 +43,18 @@ def account(
 
     Stages that were never left end with the budget and are marked abandoned. A request whose
     client left has no level: nobody was there to be late for. With *answer*, that was sent in
-    place of the full response, for *reason*.
+    place of the full response, for *reason*. A clock that has gone back makes no time negative.
     """
     plan = budget.lane.plan
     if answer is None and not client_gone:
         reason = skipped(budget)
         answer = None if reason is None else PARTIAL
-    end = budget.clock() if budget.end is None else budget.end
+    end = max(budget.start, budget.clock() if budget.end is None else budget.end)
     duration_s = end - budget.start
     status: int | None = getattr(budget, "status", None)
     first_byte_s = None
     if hasattr(budget, "first_byte_at"):
-        first_byte_s = budget.first_byte_at - budget.start
+        first_byte_s = min(max(0.0, budget.first_byte_at - budget.start), duration_s)
     elif status is not None:  # the only byte was the last one
         first_byte_s = duration_s
     elapsed_s = duration_s if budget.lane.judges_last_byte or first_byte_s is None else first_byte_s
@@ -113,12 +113,12 @@ def _openings(stages: Iterable[Stage], start: float, end: float) -> Iterable[Sta
         if left is None or left > end:  # a thread may leave it before anybody asks
             ending, left, error = Ending.ABANDONED, end, None
         name, operation = labels(stage)
-        opened = min(stage.start, left)
+        opened = max(start, min(stage.start, left))
         yield StageRecord(
             name,
             operation,
             opened - start,
-            left - opened,
+            max(0.0, left - opened),
             ending,
             None if error is None else error.__name__,
         )

@@ -211,23 +211,39 @@ class Budget(list[Stage]):
         return None if visit is None else visit.share()
 
     def remaining(self) -> float:
-        """Return the seconds left, negative when overdrawn; fixed once the budget has ended."""
-        return self.deadline - (self.clock() if self.end is None else self.end)
+        """Return the seconds left, negative when overdrawn; fixed once the budget has ended.
+
+        While the clock fails, nothing limits the request.
+        """
+        try:
+            return self.deadline - (self.clock() if self.end is None else self.end)
+        except Exception:  # noqa: BLE001 - the clock has been told of
+            return inf
 
     def elapsed(self) -> float:
-        """Return the seconds used, waits for the client left out; fixed once ended."""
-        return (self.clock() if self.end is None else self.end) - self.start
+        """Return the seconds used, waits for the client left out; fixed once ended.
+
+        None while the clock fails.
+        """
+        try:
+            return (self.clock() if self.end is None else self.end) - self.start
+        except Exception:  # noqa: BLE001 - the clock has been told of
+            return 0.0
 
     def pool(self) -> float:
         """Return the seconds nobody has a claim on: what is left beyond reserve and claims.
 
         Stages that must still run claim their allocations; an opened stage claims what it has
-        not used yet. An optional stage claims nothing until it is opened.
+        not used yet. An optional stage claims nothing until it is opened. While the clock fails,
+        nothing limits the request.
         """
         plan = self.lane.plan
         if plan.limit_s == inf:
             return inf
-        now = self.clock() if self.end is None else self.end
+        try:
+            now = self.clock() if self.end is None else self.end
+        except Exception:  # noqa: BLE001 - the clock has been told of
+            return inf
         # Before what was settled: stages that are in both are clipped, in neither they were lost.
         stages = self[:]
         settled = getattr(self, "settled", None)

@@ -273,13 +273,15 @@ class Course:
         if self.left:
             return
         self.left = True
+        steering = self._steering
+        steering.traffic.leave()
         duration_s = now_s - self._began_s
         self._look_back(duration_s)
         passings = [
             (point, at_s, load, None if stage is None else _open_s(stage))
             for point, at_s, load, stage in self._passings
         ]
-        steering, path = self._steering, Path(passings, duration_s, now_s, self.size)
+        path = Path(passings, duration_s, now_s, self.size)
         in_time = duration_s <= steering.plan.limit_s
         smaller = self.smaller or self._would_answer
         degraded = smaller or self.skipped is not None
@@ -296,6 +298,14 @@ class Course:
         elif full and in_time:
             for point, _, _, _ in path.passings:
                 steering.probes.proved(point)
+
+    def abandon(self) -> None:
+        """End the course of a request that nobody knows the length of: it teaches nothing."""
+        if not self.left:
+            self.left = True
+            self._steering.traffic.leave()
+            if self.permit is not None:
+                self._steering.probes.settle(self.permit, good=None)
 
     def _look_back(self, duration_s: float) -> None:
         """Tell of the answer the clock would have sent, where decisions are only counted."""

@@ -142,7 +142,11 @@ def stage(
     if len(owner) >= owner.room:
         owner.settle()
     clock = owner.clock
-    opening.start = clock()
+    try:
+        opening.start = clock()
+    except Exception:  # noqa: BLE001 - the clock has been told of
+        opening.start = None
+        return opening
     # Last, so that other threads never see a stage without its start.
     owner.append(opening)
     return opening

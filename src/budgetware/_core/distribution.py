@@ -42,7 +42,10 @@ class Distribution:
         self._narrow = True
 
     def add(self, values: list[float], *, ordered: bool = False) -> None:
-        """Add *values*, which are *ordered*, or may be in another order afterwards."""
+        """Add *values*, which are *ordered*, or may be in another order afterwards.
+
+        A duration by a clock that has gone back is none.
+        """
         if not values:
             return
         # What was all in one bucket the last time will most likely be so again, as stages of less
@@ -51,6 +54,9 @@ class Distribution:
         if not (narrow or ordered):
             values.sort()
         least, most = (min(values), max(values)) if narrow else (values[0], values[-1])
+        if least < 0:
+            values = [max(0.0, value) for value in values]
+            least, most = 0.0, max(0.0, most)
         self.count += len(values)
         self.total += sum(values)
         self._least = min(self._least, least)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from random import random
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Final, TypeVar
 
 from budgetware._core.account import PARTIAL, account, skipped
@@ -23,7 +23,7 @@ from budgetware._core.forecast import Forecast
 from budgetware._core.lane import Lane
 from budgetware._core.policy import Mode, Plan, Policy
 from budgetware._core.record import Observer, Outcome, RequestRecord
-from budgetware._core.stage import Clock, Stage, stage_type
+from budgetware._core.stage import Clock, Stage, checked, stage_type
 from budgetware._core.steering import Steering, Traffic
 from budgetware._core.tally import Tally, bounds_of
 
@@ -42,7 +42,7 @@ class Engine:
 
     Args:
         policy: What is promised; ``Policy()`` only measures.
-        clock: Monotonic seconds.
+        clock: Monotonic seconds. Requests and stages it fails to time are in no total.
         observers: Told of every request they want, one by one.
         alarms: Told of every request in which something went over a rung of the ladder, or that
             was answered with something smaller.
@@ -68,6 +68,8 @@ class Engine:
         on_not_kept: NotKeptListener | None = None,
         random: Callable[[], float] = random,
     ) -> None:
+        if clock is not perf_counter and clock is not monotonic:
+            clock = checked(clock, partial(self.fault, "clock"))
         self.clock = clock
         self.tally = Tally(bounds_of(policy or Policy()))
         self.absorb: Callable[[], None] = self.tally.absorb
@@ -203,6 +205,7 @@ class Engine:
             budget.clear()
         except Exception as error:  # noqa: BLE001 - our own fault must not reach the response
             self.fault("end", error)
+            self._discard(budget)
         return False
 
     def tell(self, budget: Budget) -> None:
@@ -254,6 +257,7 @@ class Engine:
                 budget.settled = None
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("lose", error)
+            self._discard(budget)
 
     def answered(self, budget: Budget, answer: str, reason: str) -> RequestRecord | None:
         """Count *budget*'s request as answered with *answer*, something smaller, just now.
@@ -294,6 +298,7 @@ class Engine:
                 budget.lane.outlive(budget.close(now), now)
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("outlived", error)
+            self._discard(budget)
 
     def cached(self, route: str, tier: str | None, result: str, reason: str, detail: str) -> None:
         """Count what became of the cache's part in a request: ``hit``, ``miss``, ``not_kept``."""
@@ -303,6 +308,17 @@ class Engine:
                 self._on_not_kept(route, tier, reason, detail)
         except Exception as error:  # noqa: BLE001 - likewise
             self.fault("cached", error)
+
+    def _discard(self, budget: Budget) -> None:
+        """Close *budget*, unless that is done: nobody knows how long it took."""
+        try:
+            if budget.end is None:
+                budget.close(budget.start)
+                course = getattr(budget, "course", None)
+                if course is not None:
+                    course.abandon()
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.fault("discard", error)
 
     def _tell(self, record: RequestRecord, lane: Lane, listeners: list[Observer]) -> None:
         alarming = record.level is not None or record.violations
@@ -328,7 +344,11 @@ class Engine:
         tally, steering = self.tally, None
         if plan.mode is not Mode.OBSERVE and plan.limit_s < inf:
             told, foreseen = partial(tally.decided, plan), partial(tally.foreseen, plan)
-            steering = Steering(plan, self._traffic, self.clock(), told, foreseen)
+            try:
+                now_s = self.clock()
+            except Exception:  # noqa: BLE001 - the clock has been told of, and the application starts
+                now_s = 0.0
+            steering = Steering(plan, self._traffic, now_s, told, foreseen)
         tally.watch_quota(plan, None if steering is None else steering.quota)
         return steering
 

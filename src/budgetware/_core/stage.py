@@ -8,6 +8,7 @@ raise, and closing is legal from any task, thread or context.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +16,28 @@ from budgetware._core.decorate import F, decorated
 
 Clock = Callable[[], float]
 """A monotonic clock in seconds."""
+
+
+def checked(clock: Clock, fault: Callable[[Exception], object]) -> Clock:
+    """Return *clock*, an application's own, as one that gives a number of seconds or raises.
+
+    *fault* hears of whatever it raises, so that whoever reads it has only to do without.
+    """
+
+    def read() -> float:
+        try:
+            return _seconds(clock())
+        except Exception as error:
+            fault(error)
+            raise
+
+    return read
+
+
+def _seconds(now: float) -> float:
+    if not isfinite(now):  # which for what is no number at all raises by itself
+        raise ValueError(f"the clock gives {now}")
+    return now + 0.0
 
 
 class StageContext(Protocol):
@@ -41,7 +64,8 @@ class Stage:
 
     Only ``name`` and ``start`` are always set, for every one costs the hot path something. Without
     an ``end`` the stage is still open, without ``operation`` or ``error`` it has none. ``start`` is
-    ``None`` for one that was never meant to run: it only made a decorator.
+    ``None`` for one that was never meant to run, as it only made a decorator, and for one of which
+    the clock has not told how long it ran.
     """
 
     __slots__ = ("end", "error", "name", "operation", "start")
@@ -88,7 +112,10 @@ def stage_type(
             error: BaseException | None,
             trace: TracebackType | None,
         ) -> None:
-            self.end = clock()
+            try:
+                self.end = clock()
+            except Exception:  # noqa: BLE001 - the clock has been told of
+                self.start = None
             if kind is not None:
                 self.error = kind
 

@@ -141,7 +141,6 @@ class Steering:
 
     def count(self, now_s: float, *, degraded: bool, late: bool) -> None:
         """Count one request that has ended against what is promised of all of them."""
-        self.traffic.leave()
         if self.quota is not None:
             self.quota.count(now_s, degraded=degraded)
         if self._late is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from random import random
 from typing import TYPE_CHECKING
 
@@ -104,8 +105,8 @@ class AnsweringExchange(Exchange):
         if answer is None or self.begun or self.given is not None or self.end is not None:
             return
         self.given = answer
-        clock = self.clock
-        self.given_at = clock()
+        self.given_at = inf
+        self.given_for_s()
         self.course.smaller = True
         if work is Work.GOES_ON:
             await self.send_smaller(answer, reason)
@@ -115,6 +116,17 @@ class AnsweringExchange(Exchange):
             await self.send_smaller(answer, reason)
         finally:
             self.resumed()
+
+    def given_for_s(self) -> float:
+        """Return how many seconds ago the client was answered, as far as the clock can tell."""
+        try:
+            clock = self.clock
+            now = clock()
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the answer
+            self.engine.fault("clock", error)
+            return 0.0
+        self.given_at = min(self.given_at, now)
+        return now - self.given_at
 
     async def send_smaller(self, answer: Answer, reason: str) -> None:
         """Send *answer*, for *reason*, in place of the full response; counted as it begins."""

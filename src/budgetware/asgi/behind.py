@@ -72,7 +72,6 @@ async def dropped(exchange: AnsweringExchange) -> None:
     await anyio.lowlevel.checkpoint()
     if not (exchange.is_behind and exchange.is_told_by_errors):
         return
-    clock = exchange.clock
-    if clock() - exchange.given_at > HOLD_S:
+    if exchange.given_for_s() > HOLD_S:
         exchange.cut_short()
         raise OSError("the client has had its answer")

@@ -254,6 +254,7 @@ class SteeredExchange(AnsweringExchange):
             course.leave(ended, full=full, refused=refused)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not replace the outcome
             self.engine.fault("leave", error)
+            course.abandon()
         self.keeping.leave(self)
 
     def _take_menu(self, steering: Steering) -> None:

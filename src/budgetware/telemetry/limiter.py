@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Hashable
+from math import inf
 from typing import Final
 
 MOST_KEYS: Final = 1024
@@ -56,15 +57,15 @@ class Limiter:
         self._total_rate = total_rate
         self._total_burst = total_burst
         self._clock = clock
-        self._total = _Bucket(total_burst, clock())
-        self._rest = _Bucket(burst, clock())
+        self._total = _Bucket(total_burst, -inf)
+        self._rest = _Bucket(burst, -inf)
         self._keys: dict[Hashable, _Bucket] = {}
 
     def admit(self, key: Hashable) -> int | None:
         """Return how many of *key* were suppressed before this one, ``None`` to suppress it."""
         with _lock:
             now = self._clock()
-            bucket = self._bucket(key, now)
+            bucket = self._bucket(key)
             # Both are filled before either is asked, so that neither falls behind.
             own = bucket.fill(now, self._rate, self._burst)
             total = self._total.fill(now, self._total_rate, self._total_burst)
@@ -76,12 +77,12 @@ class Limiter:
             suppressed, bucket.suppressed = bucket.suppressed, 0
             return suppressed
 
-    def _bucket(self, key: Hashable, now: float) -> _Bucket:
+    def _bucket(self, key: Hashable) -> _Bucket:
         bucket = self._keys.get(key)
         if bucket is None:
             if len(self._keys) >= MOST_KEYS:
                 return self._rest
-            bucket = self._keys.setdefault(key, _Bucket(self._burst, now))
+            bucket = self._keys.setdefault(key, _Bucket(self._burst, -inf))
         return bucket
 
 

@@ -165,7 +165,11 @@ class Outlet:
             if engine is not None:
                 limits = watched.limits_of(engine.policy)
                 snapshot.include_limits(limits)
-                snapshot.include_quotas(watched.tally, limits, engine.clock())
+                try:
+                    now_s = engine.clock()
+                except Exception:  # noqa: BLE001 - the clock has been told of
+                    now_s = None
+                snapshot.include_quotas(watched.tally, limits, now_s)
 
     def fault(self, step: str, error: Exception) -> None:
         """Count a failure of ours with every engine it may concern, and report it."""
@@ -213,7 +217,7 @@ class Outlet:
         attributes = dict(self.admission.admit(metric, key))
         record = self.histograms[metric].record
         for value in values:
-            record(value, attributes, _NO_REQUEST)
+            record(max(0.0, value), attributes, _NO_REQUEST)
 
 
 def outlet_of(provider: MeterProvider | None, now_ns: int) -> Outlet:

@@ -153,11 +153,11 @@ class Snapshot:
             for attributes, limit_s in values.items():
                 self._gauge(metric, attributes, limit_s)
 
-    def include_quotas(self, tally: Tally, limits: Limits, now_s: float) -> None:
+    def include_quotas(self, tally: Tally, limits: Limits, now_s: float | None) -> None:
         """Add the shares of smaller answers at *now_s*, of routes and tiers that *limits* has.
 
         Shares do not add up, what they are made of does: several engines together have the share
-        of all their answers. Of no answers there is none.
+        of all their answers. Of no answers there is none, nor when nobody knows what time it is.
         """
         with tally.lock:
             quotas = list(tally.quotas.items())
@@ -165,6 +165,8 @@ class Snapshot:
             attributes = attributes_of((names.ROUTE, route), (names.TIER, tier))
             if attributes in limits[names.REQUEST_BUDGET_LIMIT]:
                 self._gauge(names.DEGRADED_LIMIT, attributes, quota.most)
+                if now_s is None:
+                    continue
                 smaller, answers = quota.counts(now_s)
                 others = self._answers.get(attributes, (0, 0))
                 smaller, answers = smaller + others[0], answers + others[1]

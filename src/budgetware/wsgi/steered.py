@@ -326,6 +326,7 @@ class SteeredExchange(Exchange):
             course.leave(ended, full=full, refused=refused)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not replace the outcome
             self.engine.fault("leave", error)
+            course.abandon()
 
     def _chosen(self, reason: str, work: Work) -> Answer | None:
         menu, clock = self.menu, self.clock
