@@ -321,10 +321,10 @@ def is_nested(outer: object, engine: Engine) -> bool:
 
 
 def checked_fallbacks(fallbacks: Mapping[str, T] | None, policy: Policy) -> dict[str, T]:
-    """Return *fallbacks* by route, unless one cannot be called or is for no route.
+    """Return *fallbacks* by route.
 
     Raises:
-        TypeError: One of either, or they are no mapping.
+        TypeError: They are no mapping, or one is for no route or does not take one argument.
 
     """
     if not isinstance(fallbacks, Mapping | None):
@@ -335,11 +335,31 @@ def checked_fallbacks(fallbacks: Mapping[str, T] | None, policy: Policy) -> dict
     for route, function in found.items():
         if not callable(function):
             raise TypeError(f"the fallback of {route!r} must be a function, not {function!r}")
+        _check_answers(route, function)
         if route not in policy.routes:
             close = difflib.get_close_matches(route, policy.routes, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise TypeError(f"there is no route {route!r} for a fallback{hint}")
     return found
+
+
+def _check_answers(route: str, function: Callable[..., object]) -> None:
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"the fallback of {route!r} returns a whole response, and {name} is a generator"
+        )
+    try:
+        signature = inspect.signature(function)
+    except Exception:  # noqa: BLE001 - some builtins do not tell, and annotations may mean nothing yet
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise TypeError(
+            f"the fallback of {route!r} is called with the scope or environ alone, "
+            f"and {name}{signature} cannot be: {error}"
+        ) from None
 
 
 def check_served_by(store: object, rates: object, *, awaited: bool) -> None:

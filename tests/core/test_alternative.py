@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tests.core.decided import Decided, Turning
@@ -175,7 +178,7 @@ def test_the_stage_is_told_how_long_it_took() -> None:
     play = Decided()
     budget = play.begin()
 
-    @handle.stage("db", fallback=lambda: None)
+    @handle.stage("db", fallback=lambda _: None)
     def work(ticks: int) -> None:
         play.clock.advance(ticks * TICK)
 
@@ -212,6 +215,118 @@ def test_functions_that_cannot_have_that_fallback_are_refused() -> None:
             handle.stage("ml", fallback=list)(generator)
     with pytest.raises(TypeError, match="is a plain function, so its fallback must be one"):
         handle.stage("ml", fallback=_old)(lambda: None)
+
+
+def _any(*args: Any, **named: Any) -> Any:
+    return args, named
+
+
+def _two(user: str, depth: int = 1) -> Any:
+    return user, depth
+
+
+def _named(user: str, *, depth: int) -> Any:
+    return user, depth
+
+
+class _Model:
+    def __init__(self, user: str) -> None:
+        self.user = user
+
+    def __call__(self, user: str) -> str:
+        return user
+
+    def score(self, user: str) -> str:
+        return user
+
+
+class _AsyncModel:
+    async def __call__(self, user: str) -> str:
+        return user
+
+
+@pytest.mark.parametrize(
+    ("function", "fallback"),
+    [
+        (_two, _any),
+        (_two, _two),
+        (_two, lambda _user, _depth=2: None),
+        (_two, lambda *_: None),
+        (lambda _: None, partial(_named, depth=1)),
+        (_named, _named),
+        (_named, lambda user, depth: (user, depth)),
+        (_named, lambda _, **named: named),
+        (_any, _two),
+        (_any, _Model.score),
+        (_any, lambda: None),
+        (lambda _: None, _Model),
+        (lambda _: None, _Model("x")),
+        (lambda _: None, _Model("x").score),
+        (lambda _: None, "x".join),
+        (lambda _: None, print),
+        (lambda _: None, int),
+        (lambda _a, _b, _c: None, max),
+        (lambda _: None, Mock()),
+    ],
+)
+def test_what_can_be_called_in_its_place_is_taken(function: Any, fallback: Any) -> None:
+    """However it is made, and whatever its arguments are called; of some builtins nobody knows."""
+    assert callable(handle.stage("ml", fallback=fallback)(function))
+
+
+@pytest.mark.parametrize(
+    ("function", "fallback", "signatures"),
+    [
+        (_two, lambda: None, ["_two(user: 'str', depth: 'int' = 1)", "<lambda>()"]),
+        (_two, lambda _: None, ["_two(user", "<lambda>(_)"]),
+        (_two, lambda _a, _b: None, ["_two(user", "<lambda>(_a, _b)"]),
+        (
+            _two,
+            partial(_named, depth=1),
+            ["_two(user", "partial(user: 'str', *, depth: 'int' = 1)"],
+        ),
+        (_two, _named, ["_two(user", "_named(user: 'str', *, depth: 'int')"]),
+        (_named, lambda _a, _b: None, ["_named(user", "<lambda>(_a, _b)"]),
+        (_named, lambda _, *, other: other, ["_named(user", "<lambda>(_, *, other)"]),
+        (
+            lambda _self, _user: None,
+            _Model("x").score,
+            ["<lambda>(_self, _user)", "_Model.score(user"],
+        ),
+        (lambda: None, _Model, ["<lambda>()", "_Model(user"]),
+        (lambda: None, _Model("x"), ["<lambda>()", "_Model(user"]),
+        (lambda _a, _b, *_c: None, lambda _a: None, ["<lambda>(_a, _b, *_c)", "<lambda>(_a)"]),
+        (lambda _, **_named: None, lambda: None, ["<lambda>(_, **_named)", "<lambda>()"]),
+        (_old, lambda _: None, ["_old()", "<lambda>(_)"]),
+    ],
+)
+def test_what_cannot_be_called_in_its_place_is_refused(
+    function: Any, fallback: Any, signatures: list[str]
+) -> None:
+    """When it is decorated, with the fewest and with the most arguments; the error names both."""
+    with pytest.raises(TypeError, match="the fallback of stage 'ml'") as refused:
+        handle.stage("ml", fallback=fallback)(function)
+
+    assert [one for one in signatures if one not in str(refused.value)] == []
+
+
+@pytest.mark.parametrize("fallback", ["yesterday's", 0, (), {}, False])
+def test_what_is_no_function_is_refused(fallback: Any) -> None:
+    """Empty or not."""
+    with pytest.raises(TypeError, match="the fallback of stage 'ml' must be a function"):
+        handle.stage("ml", fallback=fallback)
+
+
+@pytest.mark.parametrize("fallback", [_old, partial(_old), _AsyncModel()])
+def test_a_plain_function_has_a_plain_fallback(fallback: Any) -> None:
+    """What can only be awaited would never be; of a coroutine function it may be either."""
+    with pytest.raises(TypeError, match="is a plain function, so its fallback must be one"):
+        handle.stage("ml", fallback=fallback)(lambda *_: None)
+
+    async def function(*_: object) -> None: ...
+
+    for either in (fallback, lambda *_: None):
+        assert asyncio.iscoroutinefunction(handle.stage("ml", fallback=either)(function))
 
 
 def test_a_request_is_left_when_a_stage_opens_that_ends_it() -> None:

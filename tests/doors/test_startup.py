@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import pytest
@@ -15,6 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import use_span
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.responses import Response
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 from tests.doors.asgi_play import Wire, http
@@ -194,12 +198,72 @@ async def test_a_span_that_ends_with_the_last_byte_has_the_account() -> None:
     assert spans["db"].parent.span_id == span.get_span_context().span_id
 
 
+def _of_two(scope: Any, db: Any) -> str:
+    return f"{scope} {db}"
+
+
+def _keyword_only(*, scope: Any) -> str:
+    return str(scope)
+
+
+def _parts(_: Any) -> Iterator[bytes]:
+    yield b"cheap"
+
+
+async def _async_parts(_: Any) -> AsyncIterator[bytes]:
+    yield b"cheap"
+
+
+@pytest.mark.parametrize("door", [BudgetMiddleware, WsgiMiddleware])
+@pytest.mark.parametrize(
+    "function",
+    [
+        coroutine,
+        print,
+        str,
+        dict,
+        Response,
+        Response("cheap").render,
+        partial(_of_two, db=1),
+        partial(_of_two, 1),
+        lambda *_, **__: "cheap",
+        lambda scope, db=None: (scope, db),
+        Mock(),
+    ],
+)
+def test_fallbacks_that_can_be_called_are_taken(door: Any, function: Any) -> None:
+    """With one argument; of some builtins nobody knows, and either door awaits what it has to."""
+    policy = Policy(routes={"signals": Route(name="signals", match=(Match("GET", "/"),))})
+
+    assert door(app, policy=policy, fallbacks={"signals": function})
+
+
+def test_a_fallback_that_cannot_be_called_stops_a_start_that_is_under_way() -> None:
+    """Starlette makes its middleware within the running loop, and does not start then."""
+    policy = Policy(routes={"signals": Route(name="signals", match=(Match("GET", "/"),))})
+    options: dict[str, Any] = {"policy": policy, "fallbacks": {"signals": _of_two}}
+    client = TestClient(Starlette(middleware=[Middleware(BudgetMiddleware, **options)]))
+
+    with pytest.raises(TypeError, match="the fallback of 'signals' is called with"), client:
+        pytest.fail("it has started")
+
+
 @pytest.mark.parametrize("door", [BudgetMiddleware, WsgiMiddleware])
 @pytest.mark.parametrize(
     ("fallbacks", "message"),
     [
         ({"signals": "cheap"}, "must be a function"),
         ({"signal": print}, "did you mean 'signals'"),
+        ({"signals": lambda: "cheap"}, r"'signals' is called with .* alone, .*<lambda>\(\) cannot"),
+        (
+            {"signals": _of_two},
+            r"'signals' is called with .* alone, .*_of_two\(scope.*, db.*\).* cannot",
+        ),
+        ({"signals": partial(_of_two, 1, 2)}, "'signals' is called with .* alone"),
+        ({"signals": _keyword_only}, r"'signals' .*_keyword_only\(\*, scope.*\).* cannot"),
+        ({"signals": Response.render}, r"'signals' .*Response.render\(self, content.*\).* cannot"),
+        ({"signals": _parts}, "'signals' .*_parts is a generator"),
+        ({"signals": _async_parts}, "'signals' .*_async_parts is a generator"),
     ],
 )
 def test_fallbacks_that_would_never_be_called_are_refused(

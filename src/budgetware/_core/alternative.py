@@ -138,6 +138,9 @@ class OrElse:
         operation: Its operation.
         fallback: What is called instead; a plain function, for a coroutine function also one.
 
+    Raises:
+        TypeError: *fallback* is no function.
+
     """
 
     def __init__(
@@ -148,6 +151,10 @@ class OrElse:
         operation: str | None,
         fallback: Callable[..., Any],
     ) -> None:
+        if not callable(fallback):
+            raise TypeError(
+                f"the fallback of stage {name!r} must be a function, not {fallback!r:.80}"
+            )
         self._opens = opens
         self._owner_of = owner_of
         self._name = name
@@ -164,11 +171,21 @@ class OrElse:
         """Never reached."""
 
     def __call__(self, function: F) -> F:
-        """Return *function* running as the stage, or the fallback with the same arguments."""
+        """Return *function* running as the stage, or the fallback with the same arguments.
+
+        Raises:
+            TypeError: It is a generator, or the fallback cannot take its place.
+
+        """
         fallback, opens, owner_of = self._fallback, self._opens, self._owner_of
         name, operation = self._name, self._operation
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"a generator cannot have a fallback: {function.__qualname__}")
+        if _is_async(fallback) and not inspect.iscoroutinefunction(function):
+            raise TypeError(
+                f"{function.__qualname__} is a plain function, so its fallback must be one"
+            )
+        _check_takes_its_place(fallback, function, name)
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -180,10 +197,6 @@ class OrElse:
                     return await function(*args, **kwargs)
 
             return cast("F", run_async)
-        if inspect.iscoroutinefunction(fallback):
-            raise TypeError(
-                f"{function.__qualname__} is a plain function, so its fallback must be one"
-            )
 
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -193,6 +206,56 @@ class OrElse:
                 return function(*args, **kwargs)
 
         return cast("F", run)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether *function*, or an object called like one, can only be awaited."""
+    called = type(function).__call__
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+
+
+def _check_takes_its_place(
+    fallback: Callable[..., Any], function: Callable[..., Any], name: str
+) -> None:
+    """Refuse a *fallback* that does not take the fewest and the most arguments of *function*.
+
+    What they are called is left to the callers, who most often give them by position. So is how
+    many there are where *function* takes any number of them.
+    """
+    original, stand_in = _signature(function), _signature(fallback)
+    if original is None or stand_in is None:
+        return
+    parameters = original.parameters.values()
+    bind = stand_in.bind
+    if any(one.kind in {one.VAR_POSITIONAL, one.VAR_KEYWORD} for one in parameters):
+        bind = stand_in.bind_partial
+    for given in ([one for one in parameters if one.default is one.empty], parameters):
+        by_position = [None for one in given if one.kind in _BY_POSITION]
+        by_name = {one.name: None for one in given if one.kind is one.KEYWORD_ONLY}
+        try:
+            bind(*by_position, **by_name)
+        except TypeError as error:
+            raise TypeError(
+                f"the fallback of stage {name!r}, {_title(fallback)}{stand_in}, "
+                f"cannot be called as {_title(function)}{original} is: {error}"
+            ) from None
+
+
+_BY_POSITION: Final = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+)
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except Exception:  # noqa: BLE001 - some builtins do not tell, and annotations may mean nothing yet
+        return None
+
+
+def _title(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _noted(owner: Budget | None, name: str, opening: Any) -> Any:

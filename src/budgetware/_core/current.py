@@ -122,6 +122,10 @@ def stage(
         fallback: For decorators: what is called in place of the function, with the same arguments,
             when the forecast says that the stage will not fit and the policy's mode is ``enforce``.
 
+    Raises:
+        TypeError: *fallback* is no function; or, once a function is decorated, cannot be called in
+            its place.
+
     """
     if fallback is not None:
         from budgetware._core.alternative import OrElse  # noqa: PLC0415 - most stages have none

@@ -77,8 +77,8 @@ class BudgetMiddleware:
     Raises:
         PolicyError: The policy file cannot be used, or asks for what only ASGI can do.
         TypeError: An option does not exist; *tier*, *identity* or *server_timing* cannot be called,
-            or only be awaited; *store* or *rates* are for coroutines; a fallback is no function or
-            for no route.
+            or only be awaited; *store* or *rates* are for coroutines; a fallback does not take one
+            argument, or is for no route.
 
     """
 
