@@ -44,7 +44,7 @@ def test_an_answer_is_counted_when_it_is_sent_and_told_once_it_has_left() -> Non
     with current(budget):
         running = handle.stage("db")
         play.clock.advance(8 * TICK)
-        record = play.engine.answered(budget, "static", "deadline")
+        record = play.engine.answered(budget, "static", "deadline", 202)
         assert play.alarms == []
         play.engine.announce(budget, record)
         play.clock.advance(100 * TICK)
@@ -55,6 +55,7 @@ def test_an_answer_is_counted_when_it_is_sent_and_told_once_it_has_left() -> Non
 
     assert play.alarms == play.records == [record]
     assert record is not None
+    assert (record.status, record.first_byte_s) == (202, record.duration_s)
     assert (record.outcome, record.answer, record.reason) == (
         Outcome.DEGRADED,
         "static",

@@ -123,7 +123,8 @@ class Budget(list[Stage]):
         trailers: Whether the response ends with trailers and not with its body.
         untold: The openings of an ended budget that somebody has still to be told of.
         notable: Whether anything may have gone over a rung; set together with ``untold``.
-        status: The response's status code.
+        status: The status code of the response that was begun; ``None`` once it is known that the
+            client will never see it.
         error: The exception type that left the application.
         failed: That the request was counted as failed.
         waited_s: Seconds the client kept the application waiting.
@@ -168,7 +169,7 @@ class Budget(list[Stage]):
     trailers: bool
     untold: Sequence[Stage]
     notable: bool
-    status: int
+    status: int | None
     error: type[BaseException]
     failed: bool
     waited_s: float

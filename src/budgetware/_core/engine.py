@@ -259,11 +259,20 @@ class Engine:
             self.fault("lose", error)
             self._discard(budget)
 
-    def answered(self, budget: Budget, answer: str, reason: str) -> RequestRecord | None:
+    def answered(
+        self, budget: Budget, answer: str, reason: str, status: int | None = None
+    ) -> RequestRecord | None:
         """Count *budget*'s request as answered with *answer*, something smaller, just now.
 
         The budget stays open: the work may go on, and ``outlived`` ends it. What it returns is
         for ``announce``, once the answer has left.
+
+        Args:
+            budget: The request's.
+            answer: Which answer it is.
+            reason: Why there is no full response.
+            status: The answer's.
+
         """
         try:
             lane = budget.lane
@@ -271,6 +280,7 @@ class Engine:
             sent.lane, sent.start, sent.clock = lane, budget.start, budget.clock
             sent.end = self.clock()
             sent.odd = False
+            sent.status = status
             if hasattr(budget, "waited_s"):
                 sent.waited_s = budget.waited_s
             record = account(sent, sent, answer=answer, reason=reason)

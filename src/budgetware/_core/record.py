@@ -152,7 +152,7 @@ class RequestRecord:
         limit_s: The budget in force, ``inf`` when nothing was promised.
         reserve_s: The part of it no stage may plan with.
         elapsed_s: Seconds the budget is judged by: to the first or the last byte.
-        first_byte_s: Seconds to the first byte, ``None`` when no response was started.
+        first_byte_s: Seconds to the first byte, ``None`` when the client was sent no response.
         duration_s: Seconds to the last byte, or to the end of the job.
         waited_s: Seconds spent waiting for the client; part of no other figure.
         outcome: How it ended.
@@ -163,7 +163,11 @@ class RequestRecord:
         unattributed_s: Seconds of ``duration_s`` that belong to no stage.
         pool_s: Seconds of the budget nobody had a claim on: what the policy left over, and the
             allocations of optional stages that were not opened.
-        status: The response's status code, ``None`` for jobs.
+        status: The status code of what the client was sent: of the smaller answer where there was
+            one, else of the application's response. ``None`` for jobs, for clients that have left,
+            and where the application raised before its response had begun: what a server, or an
+            error middleware further out, makes of that, 500 as a rule, is not seen here. Under WSGI
+            a response begins with the first byte of its body, not with ``start_response``.
         error: The name of the exception type that left the application.
         policy: The digest of the policy that was in force.
         answer: What was sent instead of the full response, ``None`` when that was sent.

@@ -133,7 +133,7 @@ class AnsweringExchange(Exchange):
         engine, forward, headers = self.engine, self.forward, list(answer.headers)
         body = b"" if self.scope["method"] == "HEAD" else answer.body
         try:
-            record = engine.answered(self, answer.kind, reason)
+            record = engine.answered(self, answer.kind, reason, answer.status)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the answer
             engine.fault("answered", error)
             record = None

@@ -96,7 +96,7 @@ class Body:
             self.last()
             raise
         except BaseException as error:
-            exchange.raised(error)
+            exchange.raised(error, self.first_at)
             raise
         finally:
             leave(token)

@@ -53,14 +53,15 @@ class Exchange(Budget):
         **named: Any,
     ) -> Write:
         """Pass the start of the response on; called again with *exc_info* it replaces it."""
+        forward = self.forward
+        write = forward(status, headers, *exc_info, **named)
         try:
             code = self.status = int(status[:3])
             if code >= SERVER_ERROR:
                 self.engine.fail(self)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the response
             self.engine.fault("start_response", error)
-        forward = self.forward
-        return functools.partial(_timed_write, self, forward(status, headers, *exc_info, **named))
+        return functools.partial(_timed_write, self, write)
 
     def wait(self, part: bytes = b"") -> float:
         """Return when the server's time for *part* begins, having noted the first byte."""
@@ -100,12 +101,17 @@ class Exchange(Budget):
         except Exception as error:  # noqa: BLE001 - likewise
             self.engine.fault("close", error)
 
-    def raised(self, error: BaseException) -> None:
-        """Note that *error* left the application."""
+    def raised(self, error: BaseException, first_at: float | None = None) -> None:
+        """Note that *error* left the application, after the body's first byte at *first_at*."""
         try:
+            if first_at is not None:
+                self.answering(first_at)
             self.error = type(error)
             if isinstance(error, Exception):
                 self.engine.fail(self)
+            if self.end is None and hasattr(self, "status") and not hasattr(self, "first_byte_at"):
+                # PEP 3333: without a byte of the body, the server has sent nothing yet.
+                self.status = None
         except Exception as fault:  # noqa: BLE001 - a fault of ours must not replace the error
             self.engine.fault("raised", fault)
 

@@ -212,7 +212,7 @@ class SteeredExchange(Exchange):
         if course is not None:
             course.smaller = True
         try:
-            record = self.engine.answered(self, answer.kind, reason)
+            record = self.engine.answered(self, answer.kind, reason, answer.status)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the answer
             self.engine.fault("answered", error)
             record = None
@@ -266,8 +266,13 @@ class SteeredExchange(Exchange):
             return _nowhere
         lines = headers if isinstance(headers, list | tuple) else list(headers)
         kind = TimedExchange if self.timed_answer else Exchange
+        before = getattr(self, "status", None)
         sent = self._marked(status, lines)
-        write = kind.start_response(self, status, sent, *exc_info, **named)
+        try:
+            write = kind.start_response(self, status, sent, *exc_info, **named)
+        except BaseException:
+            self.status = before  # the server goes on with what it has begun, if anything
+            raise
         self.keeping.begin(self, status, lines)
         return functools.partial(_write, self, write)
 
@@ -318,7 +323,7 @@ class SteeredExchange(Exchange):
         if course is None:
             return
         try:
-            status = getattr(self, "status", SERVER_ERROR)
+            status = getattr(self, "status", None) or SERVER_ERROR
             clock = self.clock
             ended = clock() if self.end is None else self.end
             full = full and status < SERVER_ERROR and not hasattr(self, "error")
