@@ -10,7 +10,7 @@ BENCH_PYTHON ?= $(shell for p in python3.13 $(HOME)/.pyenv/versions/3.13.*/bin/p
 .PHONY: demo test coverage lint bench bench-live bench-redis clean
 
 demo: $(VENV)/.examples
-	$(BIN)/python -m examples.demo
+	$(BIN)/python -m examples.demo $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""What is seen while the demo runs: a table that moves on a terminal, plain lines elsewhere."""
+"""What is seen while the demo runs: a line for each step, and a table that moves on a terminal."""
 
 from __future__ import annotations
 
@@ -7,27 +7,20 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from examples.demo.load import RATES, Answer
+from examples.demo.load import RATES, Answer, Tape
+from examples.demo.story import CRITICAL
 from examples.demo.tables import short
 
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
-_LINE_EVERY_S: Final = 2.5
 _DRAW_EVERY_S: Final = 0.25
-
-
-class Show(Protocol):
-    """Shows progress."""
-
-    def update(self, watch: Watch) -> None:
-        """Show what *watch* knows now."""
 
 
 class Watch:
@@ -57,7 +50,7 @@ class Watch:
     def heard(self, answer: Answer) -> None:
         """Take note of *answer*."""
         self.answers += 1
-        if answer.route == "signals":
+        if answer.route == CRITICAL:
             self._signals[answer.tier][int(self.elapsed_s)].append(answer.took_s)
 
     def recent_s(self, tier: str) -> float | None:
@@ -75,42 +68,20 @@ class Watch:
         ]
 
 
-class Lines:
-    """A line every few seconds."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._next_s = 0.0
-        self._phase = ""
-
-    def update(self, watch: Watch) -> None:
-        """Write a line if it is time for one."""
-        if watch.phase == self._phase and watch.elapsed_s < self._next_s:
-            return
-        self._phase = watch.phase
-        self._next_s = watch.elapsed_s + _LINE_EVERY_S
-        medians = ", ".join(f"{tier} {short(watch.recent_s(tier))}" for tier in RATES)
-        self._console.print(
-            f"{watch.elapsed_s:4.0f} s  {watch.phase:<18} {watch.answers:>4,} answers;"
-            f" signals now: {medians}",
-        )
+def step(phase: str, tape: Tape) -> str:
+    """Return the line about a *phase* that has ended."""
+    medians = ", ".join(
+        f"{tier} {short(statistics.median(times) if times else None)}"
+        for tier in RATES
+        for times in [tape.times_s((CRITICAL, tier))]
+    )
+    return f"{phase:<18} {len(tape.answers):>5,} calls; {CRITICAL}: {medians}"
 
 
-class Picture:
-    """A table that is drawn over itself."""
-
-    def __init__(self, live: Live) -> None:
-        self._live = live
-
-    def update(self, watch: Watch) -> None:
-        """Draw it anew."""
-        self._live.update(_draw(watch), refresh=True)
-
-
-async def keep_showing(show: Show, watch: Watch) -> None:
-    """Show progress until cancelled."""
+async def keep_drawing(live: Live, watch: Watch) -> None:
+    """Draw the table over itself until cancelled."""
     while True:
-        show.update(watch)
+        live.update(_draw(watch), refresh=True)
         await asyncio.sleep(_DRAW_EVERY_S)
 
 
@@ -118,7 +89,7 @@ def _draw(watch: Watch) -> RenderableType:
     head = Table.grid(padding=(0, 2))
     head.add_row(
         Text(f"  {watch.phase:<18}", "bold"),
-        ProgressBar(watch.seconds, min(watch.elapsed_s, watch.seconds), width=40),
+        ProgressBar(watch.seconds, min(watch.elapsed_s, watch.seconds), width=30),
         f"{watch.elapsed_s:3.0f} s",
         f"{watch.answers:,} answers",
     )
@@ -141,7 +112,7 @@ def _draw(watch: Watch) -> RenderableType:
 def _curve(medians: list[float | None], budget_s: float) -> Text:
     # Full height is one and a half budgets.
     text = Text()
-    for median in medians[-60:]:
+    for median in medians[-45:]:
         if median is None:
             text.append(" ")
             continue

@@ -65,17 +65,21 @@ class Tape:
     Attributes:
         answers: One by one, in the order they came.
         lost: Requests without an answer, by route and tier.
-        withheld: Requests that were not sent because too many were in flight.
+        withheld: Requests that were not sent because too many were in flight, likewise.
 
     """
 
     answers: list[Answer] = field(default_factory=list)
     lost: Counter[Key] = field(default_factory=Counter)
-    withheld: int = 0
+    withheld: Counter[Key] = field(default_factory=Counter)
 
     def counts(self) -> Counter[Key]:
         """Return how many answers each route and tier had."""
         return Counter((one.route, one.tier) for one in self.answers)
+
+    def due(self) -> Counter[Key]:
+        """Return how many requests of each route and tier there were to send."""
+        return self.counts() + self.lost + self.withheld
 
     def errors(self) -> Counter[Key]:
         """Return how many of the full ones were errors of the server."""
@@ -160,7 +164,7 @@ class Callers:
             for shot in shots:
                 await asyncio.sleep(max(0.0, start + shot.at_s - time.perf_counter()))
                 if len(flying) >= MOST_IN_FLIGHT:
-                    tape.withheld += 1
+                    tape.withheld[shot.route, shot.tier] += 1
                     continue
                 task = tasks.create_task(self._send(shot, start, tape, heard))
                 flying.add(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -89,6 +90,14 @@ class Scrape:
         return sum(
             self.count(REQUESTS, route=route, tier=tier, outcome=outcome) for outcome in outcomes
         )
+
+    def smaller(self) -> Counter[tuple[Key, str]]:
+        """Return how many requests were answered with something smaller, by what was sent."""
+        found: Counter[tuple[Key, str]] = Counter()
+        for labels, value in self.values.get(DEGRADED, {}).items():
+            names = dict(labels)
+            found[(names["route"], names.get("tier", "")), names["answer"]] += round(value)
+        return +found
 
     def keys(self) -> set[Key]:
         """Return every route and tier that had a request."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -41,6 +41,7 @@ class Phase:
         tape: What the client saw.
         counted: What the server counted meanwhile.
         log: The lines the server logged meanwhile.
+        late_timers: The share of timers the machine let go off late meanwhile.
 
     """
 
@@ -48,6 +49,7 @@ class Phase:
     tape: Tape
     counted: Scrape
     log: Sequence[str] = ()
+    late_timers: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class Row(NamedTuple):
         degraded: Those answered with something smaller, in time.
         rejected: Those refused, in time.
         late: The others.
+        smaller: What was sent in place of the full answer, and how often, in time or late.
         p95_s: The 95th percentile as the client saw it; ``None`` for a job.
 
     """
@@ -118,6 +121,7 @@ class Row(NamedTuple):
     degraded: int
     rejected: int
     late: int
+    smaller: Mapping[str, int]
     p95_s: float | None
 
 
@@ -168,6 +172,16 @@ def rows(story: Story) -> list[Row]:
     """Return one row per route and tier, in the order they are shown."""
     keys = [(route, tier) for route in ROUTES for tier in RATES] + [(JOB, "")]
     return [_row(story, key) for key in keys if story.counted(REQUESTS, route=key[0], tier=key[1])]
+
+
+def smaller(counted: Iterable[Scrape | Tape], key: Key) -> Counter[str]:
+    """Add up what was sent in place of the full answer to a route and tier, and how often."""
+    found: Counter[str] = Counter()
+    for one in counted:
+        for (whose, answer), count in one.smaller().items():
+            if whose == key:
+                found[answer] += count
+    return found
 
 
 def shares(phase: Phase, tier: str, route: str = CRITICAL) -> Shares:
@@ -238,6 +252,7 @@ def _row(story: Story, key: Key) -> Row:
         degraded=story.outcomes(key, SMALLER),
         rejected=story.outcomes(key, REFUSED),
         late=story.outcomes(key, LATE),
+        smaller=smaller((phase.counted for phase in story.phases), key),
         p95_s=percentile(times, 0.95) if times else None,
     )
 

@@ -1,9 +1,9 @@
-"""What the demo shows: an opening with addresses, and a closing with tables."""
+"""What the demo shows besides its headline: an opening, the checks, and the details."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -13,7 +13,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from examples.demo.checks import Check, Run
+from examples.demo.checks import Check, Run, Verdict
 from examples.demo.load import RATES
 from examples.demo.story import CRITICAL, Row, Shares, StageRow, Story, shares
 
@@ -58,33 +58,24 @@ def opening(addresses: Mapping[str, str], seconds: float) -> RenderableType:
     places = Table.grid(padding=(0, 3))
     places.add_column(style="bold")
     places.add_column(style="cyan")
-    places.add_column(style="bright_black")
     for mode, address in addresses.items():
-        for path, what in (
-            ("/docs", "the API; calls that are not the demo's are noticed"),
-            ("/metrics", "where the counts below come from"),
-        ):
-            places.add_row(mode if path == "/docs" else "", f"{address}{path}", what)
+        places.add_row(mode, f"{address}/docs and /metrics")
     each = seconds / 6
     return Group(
         Text.assemble(
             ("budgetware demo ", "bold"),
-            "a trading API promises 30ms to enterprise, 100ms to pro and 1s to free callers.\n"
-            f"After a warm-up it is called for {each:.0f} s as usual, {each:.0f} s with a slow disk"
-            f" and {each:.0f} s recovered, twice:\nfirst it only observes, then it enforces, and"
-            " answers what would be late with something smaller.",
+            "A trading API has promised each tier of its callers a time.\n"
+            f"It is called for {each:.0f} s as usual, {each:.0f} s with a slow disk and"
+            f" {each:.0f} s recovered, twice:\nbudgetware first observes, then it enforces.",
         ),
         Padding(places, (1, 2)),
     )
 
 
-def closing(
-    runs: Sequence[Run],
-    stages: Sequence[StageRow],
-    lines: Sequence[str],
-    checks: Sequence[Check],
+def details(
+    runs: Sequence[Run], stages: Sequence[StageRow], lines: Sequence[str]
 ) -> RenderableType:
-    """Return everything that is shown at the end."""
+    """Return what is behind the headline: every route, the stages, and events from the logs."""
     stories = [run.story for run in runs]
     return Group(
         _title(
@@ -97,8 +88,23 @@ def closing(
         _stages(stories[0], stages),
         _title("Three events", "as the servers logged them"),
         *(Padding(_line(line), (0, 1, 1, 2)) for line in lines),
+    )
+
+
+def checked(verdict: Verdict) -> RenderableType:
+    """Return the checks and what they found."""
+    return Group(
         _title("Checked", "figures that came about in different ways"),
-        *_verdict(checks),
+        *(
+            line
+            for checks, mark, style in (
+                (verdict.held, "✓", "green"),
+                (verdict.excused, "~", "yellow"),
+                (verdict.failed, "✗", "red"),
+            )
+            for one in checks
+            for line in _check(one, mark, style)
+        ),
     )
 
 
@@ -227,16 +233,7 @@ def _line(line: str) -> Text:
     return _Logfmt()(Text(line))
 
 
-def _verdict(checks: Sequence[Check]) -> list[RenderableType]:
-    told: list[RenderableType] = []
-    for one in checks:
-        mark = ("  ✗ ", "bold red") if one.problems else ("  ✓ ", "bold green")
-        told.append(Text.assemble(mark, one.claim))
-        told.extend(Text(f"      {problem}", "red") for problem in one.problems)
-    failed = any(one.problems for one in checks)
-    told.append(
-        Text("\n  These figures do not agree.", "bold red")
-        if failed
-        else Text("\n  All figures agree.", "bold green"),
-    )
-    return told
+def _check(one: Check, mark: str, style: str) -> Iterator[RenderableType]:
+    yield Text.assemble((f"  {mark} ", f"bold {style}"), one.claim)
+    for problem in one.problems:
+        yield Text(f"      {problem}", style)

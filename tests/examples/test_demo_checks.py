@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 import pytest
 from tests.examples.evidence import ANSWER_AT_S, NETWORK_S, Both, Evidence, run, told
 
-from examples.demo.checks import Run, check
+from examples.demo.checks import Check, Run, check, judge
 from examples.demo.effects import compare
+from examples.demo.machine import BUSY
 from examples.demo.story import (
     Row,
     Shares,
@@ -48,6 +49,7 @@ def test_what_adds_up_is_believed(both: Both) -> None:
     assert (observed.limit_s, observed.requests) == (0.03, 12)
     assert (observed.full, observed.degraded, observed.late) == (8, 0, 4)
     assert (enforced.full, enforced.degraded, enforced.late) == (8, 4, 0)
+    assert (observed.smaller, enforced.smaller) == ({}, {"cached": 4})
     # 61 ms of stages, 18 / 2000 s of rest and the network.
     assert observed.p95_s == pytest.approx(0.061 + 0.009 + NETWORK_S)
     assert enforced.p95_s == pytest.approx(ANSWER_AT_S + NETWORK_S)
@@ -233,11 +235,11 @@ def test_more_events_of_an_operation_than_its_stage_has_violations_are_found_out
 def test_requests_without_an_answer_are_named(both: Both) -> None:
     """What was lost or withheld is never passed over."""
     both.observe.tapes[0].lost["signals", "pro"] += 1
-    both.observe.tapes[1].withheld = 2
+    both.observe.tapes[1].withheld["signals", "pro"] += 2
     problems = both.problems()
 
     assert "as usual: signals pro: 1 requests had no answer" in problems
-    assert "busy disk: 2 requests were not sent" in problems
+    assert "observe: busy disk: 2 requests were not sent" in problems
 
 
 def _prettier(shown: Sequence[Row]) -> list[Row]:
@@ -252,12 +254,17 @@ def _rosier(shown: Sequence[Row]) -> list[Row]:
     return [row._replace(full=row.requests) for row in shown]
 
 
+def _fuller(shown: Sequence[Row]) -> list[Row]:
+    return [row._replace(smaller={}) for row in shown]
+
+
 @pytest.mark.parametrize(
     ("change", "found"),
     [
         (_prettier, "observe: signals enterprise: 0 late, but 4 durations above le=0.03"),
         (_shorter, "the routes and tiers that are shown are not those that were asked for"),
         (_rosier, "enforce: signals enterprise: 12 in full, 4 degraded, 0 rejected and 0 late"),
+        (_fuller, "enforce: signals enterprise: none smaller shown, 4 cached sent"),
     ],
 )
 def test_a_tampered_table_is_found_out(
@@ -296,7 +303,45 @@ def test_different_loads_are_found_out(both: Both) -> None:
     """What did not have the same load cannot be compared."""
     both.enforce.tapes[0].answers.pop()
 
-    assert "as usual: quotes free: 4 answers observed, 3 enforced" in both.problems()
+    assert "as usual: quotes free: 4 requests observed, 3 enforced" in both.problems()
+
+
+def test_a_busy_machine_excuses_lateness_and_nothing_else(both: Both) -> None:
+    """On a quiet one lateness fails; what has to balance fails on both."""
+    observe, _ = stories = both.stories()
+    late = compare(observe, dataclasses.replace(observe, mode="enforce"))
+    both.observe.tapes[2].answers.pop()
+    lost = check([Run(story, rows(story)) for story in both.stories()], lines_to_show(*stories))
+
+    quiet, busy = (judge([*late, *lost], share) for share in (BUSY, BUSY + 0.01))
+
+    assert not quiet.excused
+    assert [one for one in quiet.failed if one not in busy.failed] == busy.excused
+    assert "4 late enforced" not in told(busy.failed)
+    assert "0 full, 0 degraded, 4 late enforced" in told(busy.excused)
+    assert "no enterprise signal was degraded" in told(busy.failed)
+    assert "the client had 3 answers, the server counted 4" in told(busy.failed)
+
+
+def test_only_what_is_about_time_is_excused(both: Both) -> None:
+    """Three checks say that something was quick enough; nothing that is counted is among them."""
+    stories = both.stories()
+    counted = check([Run(story, rows(story)) for story in stories], lines_to_show(*stories))
+
+    timed = [one.claim for one in compare(*stories) if one.timed]
+    assert not any(one.timed for one in counted)
+    assert timed == [
+        "enterprise signals, slow database: 100 % late observed, 0 % late enforced, 100 % degraded",
+        "... and recovered: 100 % full",
+        "every request was sent when it was due",
+    ]
+
+
+def test_a_check_that_holds_needs_no_excuse() -> None:
+    """A busy machine takes nothing from what was quick enough all the same."""
+    held = Check("quick", timed=True)
+
+    assert judge([held], 1.0) == ([held], [], [])
 
 
 def test_an_invented_log_line_is_found_out(both: Both) -> None:
