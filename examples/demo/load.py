@@ -30,6 +30,7 @@ ROUTES: Final = {"signals": 0.55, "quotes": 0.20, "orders": 0.18, "report": 0.07
 
 MOST_IN_FLIGHT: Final = 64
 TIMEOUT_S: Final = 10.0
+KEEP_ALIVE_S: Final = 60.0
 SERVER_ERROR: Final = 500
 
 
@@ -131,7 +132,7 @@ class Callers:
                 base_url=self._address,
                 headers={KEY_HEADER: f"demo-{tier}"},
                 timeout=TIMEOUT_S,
-                limits=httpx2.Limits(max_connections=MOST_IN_FLIGHT, keepalive_expiry=60.0),
+                limits=httpx2.Limits(max_connections=MOST_IN_FLIGHT, keepalive_expiry=KEEP_ALIVE_S),
             )
             self._clients[tier] = await self._stack.enter_async_context(client)
         return self
