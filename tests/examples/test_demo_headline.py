@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections import Counter
+import xml.etree.ElementTree as ET
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -14,6 +16,7 @@ from examples.demo.checks import Check, Verdict
 from examples.demo.headline import headline
 from examples.demo.story import Row
 
+PICTURE = Path(__file__).parents[2] / "docs" / "demo.svg"
 COLUMNS, LINES = 80, 24
 HOLDS, BROKEN = Check("it is so"), Check("it is so", ("it is not",))
 FINE = Verdict([HOLDS] * 14, [], [])
@@ -113,3 +116,19 @@ def test_a_failure_is_named_on_any_machine() -> None:
 
         last = _shown(FREE, verdict=verdict, late_timers=0.31)[-1]
         assert last == f"✗ 1 of {4 + len(excused)} checks failed, see above."
+
+
+def test_the_picture_is_of_a_headline() -> None:
+    """What the README shows is what the demo ends with today, but for the figures."""
+    lines = defaultdict[str, str](str)
+    for text in ET.parse(PICTURE).iter("{http://www.w3.org/2000/svg}text"):
+        if text.get("class") != "demo-title":
+            lines[text.attrib["y"]] += text.text or ""
+    # Where nothing is written, nothing is drawn.
+    drawn, shown = (["".join(line.split()) for line in of] for of in (lines.values(), _shown(FREE)))
+
+    assert len(drawn) < LINES
+    assert drawn[:3] == shown[:3]
+    assert drawn[-1].partition("More")[1:] == shown[-1].partition("More")[1:]
+    for tier in ("enterprise", "pro", "free"):
+        assert any(re.match(rf"{tier}:.*latebefore,.*withbudgetware;", line) for line in drawn)
