@@ -7,7 +7,9 @@ import os
 import pty
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -27,7 +29,10 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*arguments: str) -> Result:
     """Run one command in this process."""
-    return CliRunner().invoke(main, arguments)
+    # click before 8.2 mixes both outputs unless it is told not to, and since then cannot be told.
+    apart: dict[str, Any] = {"mix_stderr": False}
+    told = "mix_stderr" in signature(CliRunner).parameters
+    return CliRunner(**(apart if told else {})).invoke(main, arguments)
 
 
 def test_a_valid_file_exits_with_0() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 import trio
 from tests.answers.redis_server import RedisServer, SlowRoad, with_store, written
 from tests.answers.requests_made_up import KEY, POLICY, full, get, stored
@@ -82,6 +83,22 @@ def test_what_one_process_keeps_another_finds(server: RedisServer, store: RedisS
     back = store.get(KEY[::-1], 0.0, PATIENT_S)
     assert back is not None
     assert back.stored.body == b"back"
+
+
+def test_a_connection_begins_with_the_question(server: RedisServer) -> None:
+    """Neither the protocol nor the library is spoken of first, by threads or by tasks."""
+
+    async def look(other: AsyncRedisStore) -> None:
+        await other.get(KEY, 0.0, PATIENT_S)
+
+    with redis.Redis(port=server.port, single_connection_client=True) as client:
+        client.config_resetstat()
+        with contextlib.closing(RedisStore(server.url, operation_s=PATIENT_S)) as store:
+            store.get(KEY, 0.0, PATIENT_S)
+        asyncio.run(with_store(server.url, look))
+        asked = client.info("commandstats")
+    assert asked["cmdstat_getrange"]["calls"] == 2
+    assert not [name for name in asked if name.startswith(("cmdstat_client", "cmdstat_hello"))]
 
 
 def test_the_age_is_the_servers_countdown(server: RedisServer, store: RedisStore) -> None:

@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ import pytest
 import budgetware
 from budgetware import _core, telemetry
 from budgetware._core import alternative
+from budgetware.errors import MissingExtra
 
 CALLED_BY_THE_APPLICATION: Final = frozenset(
     {
@@ -121,7 +123,8 @@ def _modules(rooms: Sequence[ModuleType]) -> Iterator[ModuleType]:
         yield package
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             if found.name not in CALLED_BY_THE_APPLICATION:
-                yield importlib.import_module(found.name)
+                with suppress(MissingExtra):
+                    yield importlib.import_module(found.name)
 
 
 def _loaded() -> list[ModuleType]:

@@ -1,4 +1,4 @@
-"""Metrics all the way: a real Prometheus, a real OTLP exporter, real gunicorn workers.
+"""Metrics all the way: a real OTLP exporter, real gunicorn workers.
 
 What arrives must equal what the records of the same run say.
 """
@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,13 +25,13 @@ from opentelemetry.sdk.metrics.export import (
     MetricReader,
     PeriodicExportingMetricReader,
 )
-from tests.integration.otlp_backend import Backend, Series
-from tests.integration.scraping import answers, labelled, scraped
-from tests.servers import Collector, Prometheus, free_port, wait_until
+from tests.integration.otlp_backend import Backend
+from tests.servers import Collector, free_port, wait_until
 from tests.telemetry.driving import (
     Service,
     durations,
     expected,
+    outcomes,
     provider_with,
     serve_some,
     stage_durations,
@@ -46,66 +45,12 @@ NEVER = float("inf")
 """An interval for tests that export by themselves."""
 
 
-def _outcomes(service: Service) -> dict[Series, float]:
-    counted: dict[Series, float] = {}
-    for record in service.records:
-        series = frozenset(
-            {
-                (names.ROUTE, record.route),
-                (names.TIER, record.tier or ""),
-                (names.OUTCOME, record.outcome.value),
-            },
-        )
-        counted[series] = counted.get(series, 0) + 1
-    return counted
-
-
-# --- Prometheus ---------------------------------------------------------------------------------
-
-
-@pytest.mark.server
-def test_prometheus_stores_what_the_records_say(tmp_path: Path) -> None:
-    """Counters, buckets and sums queried from Prometheus equal the records, in both modes."""
-    with scraped(tmp_path) as (prometheus, services):
-        for job, service in services.items():
-            serve_some(service, random.Random(job), 150)
-            arrived = f'budgetware_requests_total{{job="{job}"}}'
-            wait_until(partial(answers, prometheus, arrived), "there was a scrape")
-            # More between two scrapes: totals must go on where they were.
-            serve_some(service, random.Random(1), 150)
-        for job, service in services.items():
-            total = f'sum(budgetware_requests_total{{job="{job}"}})'
-            wait_until(partial(answers, prometheus, f"{total} == 300"), "all was scraped")
-            _check_prometheus(prometheus, job, service)
-
-
-def _check_prometheus(prometheus: Prometheus, job: str, service: Service) -> None:
-    counted = prometheus.query(f'budgetware_requests_total{{job="{job}"}} > 0')
-    assert counted == {labelled(key): value for key, value in _outcomes(service).items()}
-    for metric, wanted in (
-        ("budgetware_request_duration_seconds", durations(service.records)),
-        ("budgetware_stage_duration_seconds", stage_durations(service.records)),
-    ):
-        counts = prometheus.query(f'{metric}_count{{job="{job}"}}')
-        sums = prometheus.query(f'{metric}_sum{{job="{job}"}}')
-        buckets = prometheus.query(f'{metric}_bucket{{job="{job}"}}')
-        assert counts == {labelled(key): len(values) for key, values in wanted.items()}
-        assert sums == {labelled(key): pytest.approx(sum(values)) for key, values in wanted.items()}
-        bounds = {dict(series)["le"] for series in buckets}
-        assert {"0.1", "+Inf"} < bounds
-        assert buckets == {
-            labelled(key, le=bound): sum(value <= float(bound) for value in values)
-            for key, values in wanted.items()
-            for bound in bounds
-        }
-
-
 # --- OTLP ---------------------------------------------------------------------------------------
 
 
 def _check_backend(backend: Backend, service: Service) -> None:
     counted = backend.numbers[names.REQUESTS]
-    assert {key: value for key, value in counted.items() if value} == _outcomes(service)
+    assert {key: value for key, value in counted.items() if value} == outcomes(service.records)
     for metric, wanted in (
         (names.REQUEST_DURATION, durations(service.records)),
         (names.STAGE_DURATION, stage_durations(service.records)),

@@ -12,6 +12,7 @@ from functools import partial
 from math import inf
 
 import pytest
+import redis
 from tests.limits.faces import PATIENT_S, Make, admitted
 from tests.limits.servers import RedisServer
 
@@ -52,6 +53,16 @@ def test_services_on_one_server_share_nothing(kind: type, server: RedisServer) -
         else:
             rates.close()
     assert rates.alone == 0
+
+
+def test_a_connection_begins_with_the_question(make: Make, server: RedisServer) -> None:
+    """Neither the protocol nor the library is spoken of first: a new connection costs no more."""
+    with redis.Redis(port=server.port, single_connection_client=True) as client:
+        client.config_resetstat()
+        assert make(server.url).take("ann") == 0.0
+        asked = client.info("commandstats")
+    assert "cmdstat_evalsha" in asked
+    assert not [name for name in asked if name.startswith(("cmdstat_client", "cmdstat_hello"))]
 
 
 def test_what_is_owed_is_earned_back(make: Make, server: RedisServer) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
+from pydantic.json_schema import GenerateJsonSchema
 
 from budgetware.policyfile import check, json_schema
 from budgetware.policyfile.reference import reference_page
@@ -17,6 +18,10 @@ ROOT = Path(__file__).parent.parent.parent
 POLICIES = ROOT / "tests" / "fixtures" / "policies"
 
 
+@pytest.mark.skipif(
+    not hasattr(GenerateJsonSchema, "sort"),
+    reason="this pydantic sorts the schema's keys, and there is no way to keep their order",
+)
 def test_the_shipped_schema_is_the_generated_one() -> None:
     """`budgetware schema > src/budgetware/budgetware.schema.json` would change nothing."""
     assert json_schema.shipped_schema_text() == json_schema.json_schema_text()

@@ -190,6 +190,16 @@ def expected(
     return len(values), counts, min(values), max(values)
 
 
+def outcomes(records: Iterable[RequestRecord]) -> Numbers:
+    """Return what the counter of requests must say, by attributes."""
+    found: Numbers = {}
+    for record in records:
+        tier = {} if record.tier is None else {"tier": record.tier}
+        series = labels(route=record.route, outcome=record.outcome.value, **tier)
+        found[series] = found.get(series, 0) + 1
+    return found
+
+
 def durations(records: Iterable[RequestRecord]) -> dict[frozenset[tuple[str, str]], list[float]]:
     """Return what the request histogram must have seen, by attributes."""
     found: dict[frozenset[tuple[str, str]], list[float]] = {}

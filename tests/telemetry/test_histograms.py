@@ -165,7 +165,7 @@ def test_recorded_durations_are_no_exemplars_of_a_strange_trace() -> None:
 
     (point,) = points(reader.get_metrics_data(), names.REQUEST_DURATION).values()
     assert point.count == 1
-    assert point.exemplars == []
+    assert getattr(point, "exemplars", []) == []  # OpenTelemetry before 1.28 has none at all
 
 
 class _Kept(MetricExporter):

@@ -45,7 +45,9 @@ def test_the_global_provider_may_be_set_late(kind: str, counts: int | None) -> N
         check=False,
     )
 
-    assert run.stderr == ""
+    # Before OpenTelemetry 1.30 it is said of every instrument that is asked for twice.
+    said = [line for line in run.stderr.splitlines() if "has been created already" not in line]
+    assert said == []
     first, second = run.stdout.split()
     assert first == second
     # Single durations cannot be recorded before there is anybody to record to.

@@ -7,22 +7,22 @@ import sys
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.integration.prometheus_scrapes import reader_for
 from tests.telemetry.driving import Service, Step, expected, provider_with
 
 from budgetware.telemetry import Telemetry
-from budgetware.telemetry.prometheus import BudgetPrometheusReader
 
 
 def test_the_scraped_text_has_our_histograms_once() -> None:
-    """Families have Prometheus names, cumulative buckets, and appear once per scrape."""
+    """Families have Prometheus names and cumulative buckets; a sample appears once per scrape."""
     registry = CollectorRegistry()
-    service = Service(Telemetry(provider_with(BudgetPrometheusReader(registry=registry))))
+    service = Service(Telemetry(provider_with(reader_for(registry))))
     for number in range(5):
         service.serve(tier="pro", steps=[Step("db", 0.004 * number)])
 
     for _ in range(2):
         families = list(text_string_to_metric_families(generate_latest(registry).decode()))
-        found = [family.name for family in families if family.name.startswith("budgetware")]
+        found = {family.name for family in families if family.name.startswith("budgetware")}
         assert sorted(found) == [
             "budgetware_request_budget_limit_seconds",
             "budgetware_request_duration_seconds",
@@ -32,6 +32,8 @@ def test_the_scraped_text_has_our_histograms_once() -> None:
             "budgetware_stage_duration_seconds",
             "budgetware_violations",
         ]
+        samples = [(one.name, *one.labels.items()) for family in families for one in family.samples]
+        assert len(samples) == len(set(samples))
         (stages,) = [one for one in families if one.name == "budgetware_stage_duration_seconds"]
         buckets = [
             (float(sample.labels["le"]), sample.value)

@@ -45,6 +45,17 @@ def made_from(url: str, make: Callable[[str], T]) -> T:
     return made[0]
 
 
+def unannounced() -> dict[str, Any]:
+    """Return the options with which a new connection does not begin by naming its library."""
+    try:
+        from redis import DriverInfo  # noqa: PLC0415 - an extra, and imported by now
+    except ImportError:
+        # Before redis-py 7.2 there were two options, and the one of today is an error.
+        return {"lib_name": None, "lib_version": None}
+    # Up to 8.0 (redis-py pull request 4081) none at all meant the library's own names.
+    return {"driver_info": DriverInfo(name="", lib_version="")}
+
+
 class RedisTerms:
     """What both stores agree on: names, sizes, bounds, what bytes mean, and whether to ask.
 
@@ -115,9 +126,9 @@ class RedisTerms:
             "socket_timeout": self.operation_s,
             "socket_connect_timeout": self.operation_s,
             "protocol": 2,
-            "driver_info": None,
             "health_check_interval": 0,
             "decode_responses": False,
+            **unannounced(),
         }
 
     def ask(self, pipeline: Any, name: bytes) -> Any:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from budgetware.answers.redis_terms import made_from
+from budgetware.answers.redis_terms import made_from, unannounced
 from budgetware.errors import MissingExtra
 from budgetware.limits.script import DIGEST, SCRIPT, wait_s_of
 
@@ -42,9 +42,9 @@ def bounded_options(timeout_s: float) -> dict[str, Any]:
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
         "protocol": 2,  # spares the greeting
-        "driver_info": None,  # and this what would be said of ourselves
         "health_check_interval": 0,
         "decode_responses": False,
+        **unannounced(),
     }
 
 

@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from budgetware.policyfile.json_schema import json_schema
+from budgetware.policyfile.json_schema import shipped_schema
 
 if TYPE_CHECKING:
     from budgetware.policyfile.findings import Path
@@ -61,4 +61,4 @@ def _entries(part: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _schema() -> dict[str, Any]:
-    return json_schema()
+    return shipped_schema()

@@ -7,7 +7,7 @@ from typing import Any, Final
 from budgetware import units
 from budgetware.policyfile.examples import flow
 from budgetware.policyfile.fields import PERCENTILE_PATTERN
-from budgetware.policyfile.json_schema import json_schema
+from budgetware.policyfile.json_schema import shipped_schema
 from budgetware.policyfile.pending import remark
 from budgetware.policyfile.rules import RULES
 
@@ -74,7 +74,7 @@ _BY_PATTERN: Final = {
 
 def reference_page() -> str:
     """Return the page as Markdown."""
-    schema = json_schema()
+    schema = shipped_schema()
     blocks = [_INTRODUCTION]
     blocks += [_section(schema, *section) for section in _SECTIONS]
     blocks.append(_rules())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import metrics
@@ -49,6 +50,10 @@ HISTOGRAMS: Final = {
     names.REQUEST_DURATION: ("s", "Seconds the budget is judged by."),
     names.STAGE_DURATION: ("s", "Seconds a stage was open."),
 }
+
+# OpenTelemetry before 1.30 takes no advice about buckets; there a ``View`` has to set them.
+_ADVICE: Final = "explicit_bucket_boundaries_advisory"
+_ADVISED: Final = signature(metrics.Meter.create_histogram).parameters
 
 _collecting = threading.local()
 
@@ -106,13 +111,9 @@ def make_instruments(outlet: Outlet, bounds: Sequence[float]) -> None:
         meter.create_observable_counter(name, [_observer(outlet, name)], unit, description)
     for name, unit, description in GAUGES:
         meter.create_observable_gauge(name, [_observer(outlet, name)], unit, description)
+    advice = {_ADVICE: list(bounds)} if _ADVICE in _ADVISED else {}
     for name, (unit, description) in HISTOGRAMS.items():
-        outlet.histograms[name] = meter.create_histogram(
-            name,
-            unit,
-            description,
-            explicit_bucket_boundaries_advisory=list(bounds),
-        )
+        outlet.histograms[name] = meter.create_histogram(name, unit, description, **advice)
 
 
 def collected() -> Collection | None:

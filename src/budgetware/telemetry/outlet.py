@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Final, Literal
 
 from opentelemetry import context, metrics
@@ -39,7 +40,12 @@ Histograms = Literal["auto", "aggregated", "recorded", "off"]
 
 # Durations are recorded later, in the context of whichever request came last; its span must not
 # become their exemplar. An empty context would do, but the SDK takes it for none at all.
-_NO_REQUEST: Final = context.set_value(names.SCOPE, True, context.Context())  # noqa: FBT003 - the API's
+# OpenTelemetry before 1.28 has no exemplars, and ``record`` takes no context.
+_NO_REQUEST: Final = (
+    (context.set_value(names.SCOPE, True, context.Context()),)  # noqa: FBT003 - the API's
+    if "context" in signature(metrics.Histogram.record).parameters
+    else ()
+)
 
 # Re-entrant: the garbage collector may finish an abandoned request of the same thread.
 _lock = threading.RLock()
@@ -217,7 +223,7 @@ class Outlet:
         attributes = dict(self.admission.admit(metric, key))
         record = self.histograms[metric].record
         for value in values:
-            record(max(0.0, value), attributes, _NO_REQUEST)
+            record(max(0.0, value), attributes, *_NO_REQUEST)
 
 
 def outlet_of(provider: MeterProvider | None, now_ns: int) -> Outlet:

@@ -84,7 +84,6 @@ from budgetware.telemetry import Telemetry
 engine = Engine()
 Telemetry(provider).watch(engine)
 engine.finish(engine.begin("GET", "/"))
-(reader,) = provider._metric_readers
 print(reader.get_metrics_data().to_json())
 """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.otlp_backend import Series
-from tests.integration.scraping import answers, labelled, scraped
+from tests.integration.prometheus_scrapes import answers, labelled, scraped
 from tests.servers import require_program, wait_until
 from tests.telemetry.driving import Service
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 
 import prometheus_client
@@ -12,8 +13,22 @@ from tests.integration.otlp_backend import Series
 from tests.servers import Prometheus, require_program
 from tests.telemetry.driving import Service, provider_with
 
-from budgetware.telemetry import Telemetry
+from budgetware.telemetry import Histograms, Telemetry
 from budgetware.telemetry.prometheus import BudgetPrometheusReader
+
+
+def reader_for(
+    registry: prometheus_client.CollectorRegistry,
+    kind: type[PrometheusMetricReader] = BudgetPrometheusReader,
+) -> PrometheusMetricReader:
+    """Return a reader of *kind* in *registry* and no other."""
+    if "registry" in signature(PrometheusMetricReader).parameters:
+        return kind(registry=registry)
+    # Before 0.63b0 the exporter knows the global registry only.
+    reader = kind()
+    prometheus_client.REGISTRY.unregister(reader._collector)
+    registry.register(reader._collector)
+    return reader
 
 
 @contextmanager
@@ -23,10 +38,15 @@ def scraped(folder: Path) -> Iterator[tuple[Prometheus, dict[str, Service]]]:
     services: dict[str, Service] = {}
     targets: dict[str, int] = {}
     endpoints = []
-    kinds = {"aggregated": BudgetPrometheusReader, "recorded": PrometheusMetricReader}
+    kinds: dict[Histograms, type[PrometheusMetricReader]] = {
+        "aggregated": BudgetPrometheusReader,
+        "recorded": PrometheusMetricReader,
+    }
     for job, kind in kinds.items():
         registry = prometheus_client.CollectorRegistry()
-        services[job] = Service(Telemetry(provider_with(kind(registry=registry))))
+        provider = provider_with(reader_for(registry, kind))
+        # Said, because before OpenTelemetry 1.41 the reader of one may be taken for the other's.
+        services[job] = Service(Telemetry(provider, histograms=job))
         endpoint = prometheus_client.start_http_server(0, "127.0.0.1", registry)
         endpoints.append(endpoint)
         targets[job] = endpoint[0].server_port
