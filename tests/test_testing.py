@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -358,3 +360,167 @@ def test_deciding_takes_the_forecasts_place_and_gives_it_back() -> None:
         pass
 
     assert [*seen, Steering.forced] == [Action.RUN, Action.ANSWER, None]
+
+
+DECIDED = """
+version: 1
+service: shop
+mode: enforce
+tiers:
+  free: {budget: 1s, late_worth: 0}
+  pro: {budget: 100ms}
+routes:
+  item:
+    match: "* /items/{id}"
+    stages: {ml: 20ms, db: {budget: 20ms, on_overrun: answer}}
+    answers: [cached, {static: {status: 203, body: "later"}}]
+  plain: {match: GET /plain}
+"""
+
+
+@budget.stage("ml", fallback=lambda: "last score")
+def score() -> str:
+    """Return today's."""
+    return "today's score"
+
+
+@budget.stage("ml", fallback=lambda: "last score")
+async def score_async() -> str:
+    """Return today's."""
+    return "today's score"
+
+
+@pytest.mark.parametrize("action", ["skip", "answer", "probe", "reject"])
+def test_a_forced_decision_leaves_a_stage_out(action: str) -> None:
+    """A unit test of a function with a fallback needs no server; the record is a door's."""
+    with captured(DECIDED) as capture, capture.request("GET", "/items/7"), deciding(action):
+        assert score() == asyncio.run(score_async()) == "last score"
+        assert not budget.affords("ml")
+
+    record = capture.record
+    assert (record.status, record.outcome) == (200, "degraded")
+    assert (record.answer, record.reason) == ("partial", "forced")
+    assert record.openings == ()
+
+
+def test_a_decision_forced_around_a_request_is_as_good() -> None:
+    """As long as it answers nothing before the block, which is run in any case."""
+    for action, made in (("skip", "last score"), ("run", "today's score")):
+        with captured(DECIDED) as capture, deciding(action), capture.request("GET", "/items/7"):
+            assert score() == made
+            assert budget.affords("ml") == (action == "run")
+        assert capture.record.answer == ("partial" if action == "skip" else None)
+
+
+@pytest.mark.parametrize("action", ["answer", "probe", "reject"])
+def test_a_block_cannot_be_answered_before_it_runs(action: str) -> None:
+    """The error says how to test that; where nothing is acted upon, nothing is wrong."""
+    message = rf"deciding\('{action}'\).* before .*BudgetMiddleware\(app, \*\*capture.options\)"
+    with captured(DECIDED) as capture, deciding(action):
+        with pytest.raises(RuntimeError, match=message), capture.request("GET", "/items/7"):
+            pytest.fail("the block must not run")
+        assert capture.records == []
+        assert current_budget.get() is None
+    for mode in ("observe", "shadow"):
+        policy = DECIDED.replace("enforce", mode)
+        with captured(policy) as capture, deciding(action), capture.request("GET", "/items/7"):
+            assert score() == "today's score"
+        assert capture.record.outcome == "met"
+
+
+def _gives_up() -> None:
+    budget.degrade("no_model")
+
+
+def _is_left() -> None:
+    with deciding("answer"), budget.stage("db"):
+        pytest.fail("the stage must not run")
+
+
+def _is_replanned() -> None:
+    with deciding("reject"):
+        budget.tier = "pro"
+
+
+@pytest.mark.parametrize(
+    ("work", "reason"),
+    [(_gives_up, "no_model"), (_is_left, "forced"), (_is_replanned, "forced")],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_block_is_left_where_an_application_would_be(
+    work: Callable[[], None], reason: str, method: str
+) -> None:
+    """For the answer that the policy lists first and that takes no door; the test goes on."""
+    done = []
+    with captured(DECIDED) as capture, capture.request(method, "/items/7"):
+        done.append("begun")
+        work()
+        done.append("ended")
+
+    record = capture.record
+    assert done == ["begun"]
+    assert (record.answer, record.reason, record.status) == ("static", reason, 203)
+    assert record.outcome == "degraded"
+    assert len(capture.records) == 1
+    assert current_budget.get() is None
+
+
+def test_a_route_without_answers_is_refused_in_its_stead() -> None:
+    """As behind a door."""
+    with captured(DECIDED) as capture, capture.request("GET", "/plain"):
+        budget.degrade("no_model")
+
+    assert (capture.record.answer, capture.record.status) == ("reject", 503)
+
+
+def test_in_a_group_of_tasks_a_block_is_left_as_well() -> None:
+    """Task groups put what leaves their tasks into groups of errors."""
+
+    async def work() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.to_thread(budget.degrade, "no_model"))
+
+    with captured(DECIDED) as capture, capture.request("GET", "/items/7"):
+        asyncio.run(work())
+
+    assert capture.record.reason == "no_model"
+
+
+def test_a_tier_that_becomes_known_is_decided_by_its_own_mode() -> None:
+    """Authentication often comes first in a block; what it finds out counts from then on."""
+    policy = DECIDED.replace("mode: enforce", "mode: observe").replace(
+        "pro: {", "pro: {mode: enforce, "
+    )
+    with captured(policy) as capture, capture.request("GET", "/items/7"), deciding("skip"):
+        assert score() == "today's score"
+        budget.tier = "pro"
+        assert score() == "last score"
+
+    assert capture.record.answer == "partial"
+
+
+def test_without_a_forced_decision_the_forecast_decides() -> None:
+    """It learns from one request of a capture to the next; a new capture begins anew."""
+    clock = FakeClock()
+    made = []
+    for _ in range(2):
+        with captured(DECIDED, clock=clock) as capture:
+            for _ in range(30):
+                with capture.request("GET", "/items/7", tier="pro"):
+                    made.append(score())
+                    clock.advance(0.2)
+        made.append("|")
+
+    first, second = " ".join(made).split(" | ")
+    assert first.startswith("today's score today's score")
+    assert "last score" in first
+    assert second.startswith("today's score today's score")
+
+
+def test_jobs_are_not_decided_on() -> None:
+    """Neither forced nor by a forecast, for there is nobody to be answered."""
+    with captured(DECIDED) as capture, deciding("skip"), budget.open("item"):
+        assert score() == "today's score"
+        assert budget.affords("ml")
+
+    assert capture.record.answer is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import random
 from time import perf_counter
 from typing import Final
 
@@ -15,12 +16,17 @@ from budgetware._core.budget import Budget
 from budgetware._core.current import current_budget
 from budgetware._core.decide import Action
 from budgetware._core.engine import Engine
+from budgetware._core.lane import Lane
 from budgetware._core.policy import Policy
 from budgetware._core.record import RequestRecord, StageTotal
 from budgetware._core.steering import Steering
-from budgetware.http import SERVER_ERROR
+from budgetware.answers.cache import ResponseCache
+from budgetware.answers.facts import RequestFacts, encoded_path
+from budgetware.answers.menu import ThreadMenu
 from budgetware.runtime import Options, Runtime
 from budgetware.units import format_duration
+from budgetware.wsgi.keeping import Keeping
+from budgetware.wsgi.steered import GatedExchange
 
 __all__ = [
     "Capture",
@@ -99,7 +105,14 @@ class Capture:
         """Have the block be a request's work, answered with *status* when it ends.
 
         What the block calls finds its budget open, as it would behind a door; an exception passes
-        through and makes the request a failed one.
+        through and makes the request a failed one. Where the policy's mode is ``enforce``, stages
+        are decided on as well, by the forecast or by ``deciding``, and ``budget.degrade`` leaves
+        the block for a smaller answer, which is in the record. Before the block, and by the clock,
+        nothing is answered: that takes a door.
+
+        Raises:
+            RuntimeError: ``deciding`` would have the request answered before the block.
+
         """
         with _served(self._engine, method, path, tier, status) as account:
             yield account
@@ -166,9 +179,17 @@ def request(
 def deciding(action: str) -> Iterator[None]:
     """Have every decision of this process be *action*, whatever the forecast says.
 
-    It is acted upon where the policy's mode is ``enforce``: ``answer`` at the beginning sends the
-    route's first answer without calling the application, at a stage with a fallback it is the
-    fallback that runs, as with ``skip``.
+    It is acted upon where the policy's mode is ``enforce`` and the route has a budget; jobs are not
+    decided on. What it comes to:
+
+    - when a request begins, ``answer``, ``probe`` and ``reject`` have a door send the route's first
+      answer without calling the application; with ``probe``, under ASGI, it is called behind the
+      answer. The block of ``captured().request()`` is run in any case, so there they are an error,
+      unless ``deciding`` begins within the block;
+    - when ``budget.tier`` is assigned, the same three have the application, or the block, left for
+      that answer;
+    - at a stage with a fallback all but ``run`` have the fallback run, at a stage with
+      ``on_overrun: answer`` they have the application, or the block, left.
 
     Args:
         action: ``run``, ``skip``, ``answer``, ``probe`` or ``reject``.
@@ -207,6 +228,7 @@ def assert_within_budget(records: RequestRecord | Iterable[RequestRecord]) -> No
 
 
 _NO_LIMIT: Final = float("inf")
+_ANSWERS: Final = frozenset({Action.ANSWER, Action.PROBE, Action.REJECT})
 
 
 def _limited(record: RequestRecord) -> bool:
@@ -258,21 +280,57 @@ def _served(
     tier: str | None,
     status: int,
 ) -> Iterator[Budget]:
-    account = engine.begin(method, path, tier)
+    lane = engine.lane(method, path, tier, None)
+    _refuse_to_answer(lane)
+    account = _behind_no_door(engine, lane, method, path)
     token = current_budget.set(account)
     try:
         yield account
-        account.status = status
-        if status >= SERVER_ERROR:
-            engine.fail(account)
+        account.start_response(f"{status} ...", [])
+        account.ready([])
     except BaseException as error:
-        account.error = type(error)
-        if isinstance(error, Exception):
-            engine.fail(account)
-        raise
+        smaller = account.turned(error, None)
+        if smaller is None:
+            account.raised(error)
+            raise
+        smaller.close()
     finally:
-        engine.finish(account)
+        account.finish()
         current_budget.reset(token)
+
+
+def _refuse_to_answer(lane: Lane) -> None:
+    forced, steering = Steering.forced, lane.steering
+    if forced in _ANSWERS and steering is not None and steering.acts:
+        raise RuntimeError(
+            f"deciding({forced.value!r}) answers a request before its work begins, and a block is "
+            "run all the same: take a door, BudgetMiddleware(app, **capture.options), or begin "
+            "`deciding` within the block, where it is about stages"
+        )
+
+
+def _behind_no_door(engine: Engine, lane: Lane, method: str, path: str) -> GatedExchange:
+    """Return a request that is decided on as behind the WSGI door, with no server to be sent to."""
+    cache = ResponseCache()
+    account = engine.begin_in(GatedExchange, lane)
+    account.engine = engine
+    account.forward = lambda *_: _nowhere
+    account.timed_answer = False
+    target = encoded_path(path.encode())
+    asked = RequestFacts(route=lane.plan.route, method=method, target=target, tier=lane.plan.tier)
+    account.prepare(
+        {},
+        asked,
+        lambda steering: ThreadMenu(steering.plan, cache, None, random, engine.fault),
+        Keeping(cache),
+    )
+    if lane.steering is not None:
+        account.embark(lane.steering)
+    return account
+
+
+def _nowhere(_: bytes) -> None:
+    """Take the place of a server's ``write``."""
 
 
 def _read(policy: Policy | str | Path | None) -> Policy:
