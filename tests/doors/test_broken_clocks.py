@@ -383,6 +383,25 @@ def test_no_job_changes(way: str) -> None:
     assert broken_at >= 30
 
 
+def test_a_clock_that_goes_back_shows_no_negative_time() -> None:
+    """Neither to the application nor to its clients."""
+    seen: list[float] = []
+
+    def app(_: Any, start_response: StartResponse) -> Iterable[bytes]:
+        with budget.stage("db"):
+            stand.time.now -= 3600.0
+        seen.append(budget.elapsed())
+        start_response("200 OK", HEADERS)
+        return [b"full"]
+
+    stand = Stand(app, policy=asgi_play.POLICY, logger=Quiet(), server_timing=True)
+    got = stand.ask("/")
+
+    assert seen == [0.0]
+    assert got.headers["Server-Timing"] == "total;dur=0.0, db;dur=0.0"
+    assert stand.door._engine.tally.faults == {}
+
+
 def test_a_stage_that_was_not_timed_is_left_out() -> None:
     """Whether its beginning or its end is unknown, no time is put down to it."""
 

@@ -13,6 +13,7 @@ import pytest
 import structlog
 from opentelemetry.sdk.trace import TracerProvider
 from structlog.testing import CapturingLogger, capture_logs
+from tests.doors.broken_clock import BrokenClock
 from tests.telemetry.driving import Clock, ReadyMade, Service, Step, labels, numbers, provider_with
 
 from budgetware import names
@@ -335,6 +336,19 @@ def test_failed_log_calls_are_exported() -> None:
     service.serve(rest_s=2)
 
     assert numbers(reader.get_metrics_data(), names.INTERNAL_ERRORS)[labels(step="log")] == 1
+
+
+@pytest.mark.parametrize("way", ["raises", "gives None"])
+def test_a_limit_whose_clock_fails_costs_lines_and_nothing_else(way: str) -> None:
+    """What cannot be limited is not written, and that is counted."""
+    service = _service(clock=BrokenClock(f"{way} for good").over(Clock()))
+    with capture_logs() as logs:
+        service.serve(rest_s=2)
+        service.engine.fault("begin", ValueError("x"))
+
+    assert logs == []
+    assert service.engine.tally.faults == {"observe": 1, "begin": 1}
+    assert service.records[-1].outcome is Outcome.BREACHED
 
 
 def test_hints_are_of_reasons_there_are() -> None:

@@ -227,7 +227,7 @@ class Budget(list[Stage]):
         None while the clock fails.
         """
         try:
-            return (self.clock() if self.end is None else self.end) - self.start
+            return max(0.0, (self.clock() if self.end is None else self.end) - self.start)
         except Exception:  # noqa: BLE001 - the clock has been told of
             return 0.0
 

@@ -74,7 +74,9 @@ def _summed(budget: Budget) -> bytes:
         if len(_templates) >= MOST_TEMPLATES:
             _templates.clear()
         _templates[names] = template
-    values = [b"%.1f" % (1000 * took) for took in (budget.clock() - budget.start, *spent.values())]
+    values = [
+        b"%.1f" % max(0.0, 1000 * took) for took in (budget.clock() - budget.start, *spent.values())
+    ]
     return template % tuple(values[: count + 1])
 
 
