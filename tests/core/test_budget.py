@@ -193,3 +193,16 @@ def test_a_finished_budget_is_gone_at_once(openings: int) -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_without_a_clock_nothing_limits_a_request() -> None:
+    """Its calls say so, and none of them raises."""
+    play = Play(POLICY)
+    budget = play.engine.begin("GET", "/x", "pro")
+
+    def broken() -> float:
+        raise ValueError
+
+    budget.clock = broken
+
+    assert (budget.remaining(), budget.elapsed(), budget.pool()) == (inf, 0.0, inf)

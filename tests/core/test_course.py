@@ -215,3 +215,43 @@ def test_a_course_whose_length_is_unknown_teaches_nothing(taught: Taught) -> Non
 
     assert (steered.traffic.now, taught) == (0, [])
     assert steered.probes.due("ml", 0.0, inf)
+
+
+def test_an_abandoned_course_teaches_nothing_and_is_over(taught: Taught) -> None:
+    """Its request is counted out, once, and gives back the right to probe."""
+    steered = steering()
+    course = Course(steered, 0.0)
+    course.permit = steered.probes.take(None, 100.0, 100.0, behind=True)
+    assert course.permit is not None
+    for _ in range(2):
+        course.abandon()
+    course.leave(1.0, full=True)
+
+    assert taught == []
+    assert steered.traffic.now == 0
+
+
+def test_a_refused_request_teaches_only_what_refusing_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It proves nothing of full work, and another may probe at once."""
+    refusals: list[Path] = []
+    monkeypatch.setattr(
+        RouteForecast, "learn_refusal", lambda _, path: refusals.append(path), raising=True
+    )
+    play = Decided()
+    course = play.begin().course
+    course.leave(play.clock() + TICK, full=True, refused=True)
+
+    assert len(refusals) == 1
+
+
+def test_what_the_clock_answers_is_told_once() -> None:
+    """In a mode that acts by whoever answers; in shadow when the request is looked back on."""
+    for late, told in ((True, {"answer": 1}), (False, {})):
+        play = Decided(Mode.SHADOW)
+        course = play.begin().course
+        course.raced, course.cost_s = True, TICK
+        course.responds(play.clock() + (2 * LIMIT_S if late else TICK))
+        course.leave(play.clock() + 3 * LIMIT_S, full=True)
+        assert play.decisions == told

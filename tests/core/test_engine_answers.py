@@ -192,3 +192,53 @@ def test_an_answer_without_a_promise_is_counted_too() -> None:
 
     assert record is not None
     assert (record.outcome, record.limit_s) == (Outcome.REJECTED, inf)
+
+
+def test_a_request_whose_end_nobody_knows_is_in_no_total(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its budget is closed, its course is over, and the fault is counted."""
+    for end in ("end", "lose", "outlived"):
+        play = Decided()
+        budget = play.begin()
+
+        def broken() -> float:
+            raise ValueError
+
+        monkeypatch.setattr(play.engine, "clock", broken)
+        getattr(play.engine, end)(budget)
+        play.engine.absorb()
+
+        assert budget.end == budget.start
+        assert budget.course.left
+        assert play.engine._traffic.now == 0
+        assert play.engine.tally.faults == {end: 1}
+        assert not any(one.outcomes[Outcome.MET] for one in play.engine.tally.requests.values())
+
+
+def test_what_becomes_of_the_caches_part_is_counted_and_told_once() -> None:
+    """Whoever listens hears of each reason once; a fault of theirs is counted."""
+    heard: list[tuple[object, ...]] = []
+    engine = Engine(on_not_kept=lambda *what: heard.append(what))
+    for _ in range(2):
+        engine.cached("signals", "pro", "not_kept", "varies", "on *")
+    engine.cached("signals", "pro", "hit", "", "")
+
+    assert heard == [("signals", "pro", "varies", "on *")]
+    assert engine.tally.faults == {}
+
+    def fails(*_: object) -> None:
+        raise ValueError
+
+    engine = Engine(on_not_kept=fails)
+    engine.cached("signals", "pro", "not_kept", "varies", "on *")
+    assert engine.tally.faults == {"cached": 1}
+
+
+def test_a_clock_that_fails_at_the_start_lets_the_application_start() -> None:
+    """Under a policy that decides, too."""
+
+    def broken() -> float:
+        raise ValueError
+
+    engine = Engine(Decided().engine.policy, clock=broken)
+
+    assert engine.lane("GET", "/signals", "pro", None).steering is not None

@@ -350,3 +350,37 @@ def _go_on(visits: dict[int, Visit], number: int, step: str) -> None:
         visits[number].leave()
     if step in "lg":
         del visits[number]
+
+
+def test_the_slot_of_a_request_that_waits_for_its_client_is_lent() -> None:
+    """And taken back; a visit that holds none has nothing to lend."""
+    hall = Hall()
+    visits = [hall.enter()[0] for _ in range(2)]
+    turned_away, let_in = hall.enter()
+    assert not let_in
+    for visit in (*visits, turned_away):
+        visit.idle()
+    hall.now += 1.0
+    other, let_in = hall.enter()
+    assert let_in
+    for visit in (*visits, turned_away):
+        visit.resume()
+
+    assert hall.in_flight == 3
+    for visit in (*visits, turned_away, other):
+        visit.leave()
+        visit.idle()
+        visit.resume()
+    assert hall.in_flight == 0
+
+
+def test_a_clock_that_fails_loses_no_slot() -> None:
+    """Time does not go on for those who wait, that is all."""
+    hall = Hall()
+    visit, _ = hall.enter()
+    del hall.now
+    visit.idle()
+    visit.resume()
+    visit.leave()
+
+    assert hall.in_flight == 0

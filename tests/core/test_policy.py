@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
 from math import inf
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -165,3 +166,25 @@ def test_a_share_of_no_limit_reserves_nothing() -> None:
     assert [plan.reserve_s for plan in plans] == [0.1, 0.0]
     assert [one.limit_s for one in plans[0].stages.values()] == [0.5, 0.0]
     assert [one.limit_s for one in plans[1].stages.values()] == [inf, inf]
+
+
+def test_a_policy_that_decides_anywhere_decides() -> None:
+    """By its own mode, a tier's or a route's."""
+    assert not Policy().decides
+    assert not Policy(tiers={"pro": TierPolicy(mode=Mode.OBSERVE)}).decides
+    for mode in (Mode.SHADOW, Mode.ENFORCE):
+        assert Policy(mode=mode).decides
+        assert Policy(tiers={"pro": TierPolicy(mode=mode)}).decides
+        assert Policy(routes={"a": Route(name="a", mode=mode)}).decides
+
+
+def test_a_policy_is_read_where_people_look_for_it(tmp_path: Path) -> None:
+    """At the class, from a file or from its text."""
+    text = "version: 1\nservice: s\nroutes: {a: {match: GET /a, budget: 300ms}}\n"
+    (tmp_path / "policy.yaml").write_text(text)
+
+    loaded, parsed = Policy.load(tmp_path / "policy.yaml"), Policy.parse(text)
+
+    assert loaded.routes == parsed.routes
+    assert loaded.digest == parsed.digest
+    assert parsed.source is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import threading
+from collections.abc import Callable
 from math import inf
 
 import pytest
@@ -304,3 +305,43 @@ def test_nothing_is_lost_while_threads_append_and_absorb() -> None:
     fared = tally.forecasts["signals", "pro", True]
     assert (fared.checked, fared.expected_late, fared.late) == (8 * 500, 1000.0, 0)
     assert sum(stage.durations.count for stage in tally.stages.values()) == 8 * 500
+
+
+def test_a_tally_is_idle_until_something_is_counted() -> None:
+    """Be it a request, a fault or what became of the cache's part in one."""
+    counts: list[Callable[[Tally], object]] = [
+        lambda tally: tally.fault("begin"),
+        lambda tally: tally.cached("signals", "pro", "miss", ""),
+        lambda tally: tally.passed("pro", Mode.ENFORCE, "refused"),
+        lambda tally: tally.answered(Plan(route="a"), "static", "deadline"),
+    ]
+    for count in counts:
+        tally = Tally()
+        assert tally.idle
+        count(tally)
+        assert (tally.counted, tally.idle) == (1, False)
+
+
+def test_caches_are_counted_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of each is told apart, for the log; what is beyond the bound is one."""
+    monkeypatch.setattr(tally_module, "MOST_SERIES", 1)
+    tally = Tally()
+
+    first = [tally.cached(route, None, "not_kept", "varies") for route in ("a", "a", "b", "c")]
+
+    assert first == [True, False, True, False]
+    assert tally.cache == {
+        ("a", None, "not_kept", "varies"): 2,
+        (OTHER, None, "not_kept", "varies"): 2,
+    }
+
+
+def test_what_a_parent_has_counted_leaves_its_child_idle() -> None:
+    """Until it counts something of its own."""
+    tally = Tally()
+    tally.fault("begin")
+    tally_module._begin_anew()
+
+    assert (tally.counted, tally.idle) == (1, True)
+    tally.fault("begin")
+    assert not tally.idle
