@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,13 @@ from budgetware.runtime import Runtime
 # No deadline: the suite runs on small, loaded machines, and time here is not what is tested.
 settings.register_profile("budgetware", deadline=None, print_blob=True)
 settings.load_profile("budgetware")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_was_made_before_is_no_garbage() -> None:
+    """Keep the collector, which many tests call for, from going through what others have left."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

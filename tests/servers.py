@@ -51,10 +51,12 @@ def free_port() -> int:
 def wait_until(happened: Callable[[], bool], what: str, timeout_s: float = 15.0) -> None:
     """Return as soon as *happened* is true; fail the test after *timeout_s* seconds."""
     deadline = time.monotonic() + timeout_s
+    pause_s = 0.001
     while not happened():
         if time.monotonic() > deadline:
             pytest.fail(f"waited {timeout_s} s in vain until {what}")
-        time.sleep(0.05)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 0.05)
 
 
 class Collector:

@@ -65,6 +65,7 @@ class Faults:
         self.reached: set[str] = set()
         self.all: set[str] = set()
         modules = [module for module in _modules(rooms) if module.__name__.startswith("budgetware")]
+        aliases = _aliases()
         for module in modules:
             for value in list(vars(module).values()):
                 if getattr(value, "__module__", None) != module.__name__:
@@ -73,10 +74,8 @@ class Faults:
                     continue
                 if isinstance(value, FunctionType):
                     broken = self._breakable(value)
-                    for other in _loaded():
-                        for alias, meant in list(vars(other).items()):
-                            if meant is value:
-                                monkeypatch.setattr(other, alias, broken)
+                    for other, alias in aliases[value]:
+                        monkeypatch.setattr(other, alias, broken)
                 elif inspect.isclass(value):
                     self._break_class(monkeypatch, value)
 
@@ -127,10 +126,13 @@ def _modules(rooms: Sequence[ModuleType]) -> Iterator[ModuleType]:
                     yield importlib.import_module(found.name)
 
 
-def _loaded() -> list[ModuleType]:
+def _aliases() -> dict[FunctionType, list[tuple[ModuleType, str]]]:
+    """Return where each function is found, and under which name, in all that is loaded of ours."""
     prefix = budgetware.__name__
-    return [
-        module
-        for name, module in list(sys.modules.items())
-        if name == prefix or name.startswith(prefix + ".")
-    ]
+    found: dict[FunctionType, list[tuple[ModuleType, str]]] = {}
+    for name, module in list(sys.modules.items()):
+        if name == prefix or name.startswith(prefix + "."):
+            for alias, value in vars(module).items():
+                if isinstance(value, FunctionType):
+                    found.setdefault(value, []).append((module, alias))
+    return found

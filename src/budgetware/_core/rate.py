@@ -79,7 +79,8 @@ class Rates:
         self._lock = threading.RLock()
         self._arrival_s: dict[int, float] = {}
         self._oldest: deque[int] = deque()
-        self._forgotten = array("d", [-inf]) * most_identities
+        # Made when the first debt is forgotten: few services have so many callers.
+        self._forgotten: array[float] | None = None
         _after_fork.add(self)
 
     def __len__(self) -> int:
@@ -142,6 +143,8 @@ class Rates:
                     chances -= 1
                     self._oldest.append(key)
                     continue
+                if self._forgotten is None:
+                    self._forgotten = array("d", [-inf]) * self._most
                 for place in self._places(key):
                     self._forgotten[place] = max(self._forgotten[place], arrival_s)
             self._arrival_s.pop(key, None)
@@ -149,6 +152,8 @@ class Rates:
     def _remembered(self, key: int) -> float:
         # Each caller stands in two places, and all who meet in one leave the greatest debt there:
         # the lesser of the two is at least its own (the reasoning of a count-min sketch).
+        if self._forgotten is None:
+            return -inf
         first, second = self._places(key)
         return min(self._forgotten[first], self._forgotten[second])
 
