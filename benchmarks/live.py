@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 from benchmarks.compare import WrongCountError, report
 from benchmarks.overloaded import BUDGET_S, CAPACITY
+from benchmarks.serving import stop
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -137,12 +137,7 @@ def serve(mode: str, seconds: float, environment: str = "open") -> dict[str, flo
         assert server.stdout is not None
         return asyncio.run(drive(int(server.stdout.readline()), seconds))
     finally:
-        server.send_signal(signal.SIGINT)
-        try:
-            server.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.communicate()
+        stop(server)
 
 
 def measure(quick: bool) -> dict[str, Any]:  # noqa: FBT001 - the one switch there is

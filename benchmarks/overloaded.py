@@ -7,13 +7,13 @@ in it; what comes on top waits for its turn, which is what overload looks like f
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 from pathlib import Path
 
 import structlog
 import uvicorn
+from benchmarks.serving import serve
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -69,8 +69,7 @@ def main() -> None:
     )
     listening.listen()  # whoever reads the port may connect at once
     print(listening.getsockname()[1], flush=True)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn stops in order, then raises it again
-        uvicorn.Server(config).run(sockets=[listening])
+    serve(config, listening)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import contextlib
 import gc
 import json
 import math
-import signal
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from benchmarks.compare import WrongCountError, report
 from benchmarks.redis_load import Pace, Seen, Target, run
 from benchmarks.redis_server import RedisServer
 from benchmarks.redis_shared import FULL
+from benchmarks.serving import stop
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PER_S: Final = 1000.0
@@ -308,13 +308,7 @@ def serving(*kinds: tuple[str, ...]) -> Iterator[list[int]]:
         yield [int(server.stdout.readline()) for server in servers if server.stdout is not None]
     finally:
         for server in servers:
-            server.send_signal(signal.SIGINT)
-        for server in servers:
-            try:
-                server.communicate(timeout=20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.communicate()
+            stop(server)
 
 
 def measure(quick: bool) -> dict[str, Any]:  # noqa: FBT001 - the one switch there is

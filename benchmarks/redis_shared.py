@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
+from benchmarks.serving import serve
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -96,8 +97,7 @@ def main(kind: str, url: str | None = None) -> None:
     with contextlib.ExitStack() as stack:
         if kind != "full":
             stack.enter_context(deciding("answer"))
-        stack.enter_context(contextlib.suppress(KeyboardInterrupt))  # uvicorn raises it again
-        uvicorn.Server(config).run(sockets=[listening])
+        serve(config, listening)
 
 
 if __name__ == "__main__":

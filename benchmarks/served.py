@@ -5,7 +5,6 @@ It prints the port it listens on, and when it is told to stop, what it counted.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Callable
 import uvicorn
 from benchmarks.asgi import App, application, hello, hello_in_floors, hello_in_stages
 from benchmarks.floor import PassThrough
+from benchmarks.serving import serve
 from benchmarks.telemetry import Telemetry
 
 from budgetware import BudgetMiddleware
@@ -38,8 +38,7 @@ def main(name: str) -> None:
         access_log=False,
     )
     print(listening.getsockname()[1], flush=True)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn stops in order, then raises it again
-        uvicorn.Server(config).run(sockets=[listening])
+    serve(config, listening)
     print(json.dumps(telemetry.counts()), flush=True)
 
 

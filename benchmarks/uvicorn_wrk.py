@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from typing import Any, Final
 
 from benchmarks.asgi import HELLO, STAGES
 from benchmarks.compare import CannotMeasureError, Rounds, WrongCountError, report
+from benchmarks.serving import stop
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES: Final = ("bare", "floor8", "eight")
@@ -76,13 +76,7 @@ class Server:
 
     def stop(self) -> dict[str, int]:
         """Stop the server; return what it counted."""
-        self._process.send_signal(signal.SIGINT)
-        try:
-            said, _ = self._process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
-            return {}
+        said = stop(self._process)
         counts: dict[str, int] = json.loads(said.splitlines()[-1]) if said else {}
         return counts
 

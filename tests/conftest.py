@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,22 @@ from budgetware.runtime import Runtime
 # No deadline: the suite runs on small, loaded machines, and time here is not what is tested.
 settings.register_profile("budgetware", deadline=None, print_blob=True)
 settings.load_profile("budgetware")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _signals_are_heard() -> Iterator[None]:
+    """Undo what a script does to its jobs in the background, and they to all that they start."""
+    deaf = {
+        number: signal.signal(number, heard)
+        for number, heard in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGQUIT, signal.SIG_DFL),
+        )
+        if signal.getsignal(number) is signal.SIG_IGN
+    }
+    yield
+    for number, ignored in deaf.items():
+        signal.signal(number, ignored)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -74,7 +72,7 @@ def test_no_request_meets_a_connection_the_server_closes() -> None:
 def test_nothing_is_left_behind(how: signal.Signals, tmp_path: Path) -> None:
     """However the demo ends, its services end with it."""
     out = tmp_path / "out"
-    with out.open("wb") as stdout, _interruptible():
+    with out.open("wb") as stdout:
         demo = subprocess.Popen(
             [sys.executable, *SHORT],
             cwd=ROOT,
@@ -95,16 +93,6 @@ def test_nothing_is_left_behind(how: signal.Signals, tmp_path: Path) -> None:
     assert code == (-how if how is signal.SIGKILL else 128 + how), said
     if how is not signal.SIGKILL:
         assert [path for path in tmp_path.iterdir() if path != out] == []
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let processes that are started meanwhile be interrupted: jobs in the background ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _children(parent: int) -> list[int]:

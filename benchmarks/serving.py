@@ -1,0 +1,33 @@
+"""How a measured server is run in a process of its own, and how that is brought to its end.
+
+By SIGTERM, not by SIGINT: what is started by a job in the background of a script ignores that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+
+import uvicorn
+
+LONGEST_END_S = 20.0
+
+
+def serve(config: uvicorn.Config, listening: socket.socket) -> None:
+    """Serve on *listening* until SIGTERM or Ctrl-C comes, and return."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn stops in order, then raises it again
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def stop(server: subprocess.Popen[str]) -> str:
+    """End *server* and return what it has printed since; nothing if it had to be killed."""
+    server.terminate()
+    try:
+        return server.communicate(timeout=LONGEST_END_S)[0]
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.communicate()
+        return ""
