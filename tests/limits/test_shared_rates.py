@@ -172,6 +172,26 @@ def test_tasks_agree(server: RedisServer) -> None:
     assert alone < 200
 
 
+def test_a_cancellation_at_any_moment_of_a_question_is_heard(server: RedisServer) -> None:
+    """Also in the turn in which a part of it ends, where Python 3.11 loses it on redis-py's way."""
+
+    async def main() -> list[int]:
+        limiter = AsyncSharedRates(server.url, workers=4, timeout_s=PATIENT_S)
+        lost = []
+        for turns in range(60):
+            task = asyncio.ensure_future(limiter.take("pro", "ann", 1000.0, 1000.0, 100.0))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            requested = task.cancel()
+            (outcome,) = await asyncio.gather(task, return_exceptions=True)
+            if requested and not isinstance(outcome, asyncio.CancelledError):
+                lost.append(turns)
+        await limiter.aclose()
+        return lost
+
+    assert asyncio.run(main()) == []
+
+
 def test_a_cancelled_question_answers_nobody_else(server: RedisServer) -> None:
     """After hundreds of cancelled questions each caller still gets its own answer."""
 

@@ -127,6 +127,7 @@ class AsyncSharedRates:
     ) -> float | None:
         """Return what the server says, ``None`` when it says nothing in time."""
         counts = silent = True
+        cancelled = _cancelling()
         try:
             turns = self._turns_here()
             async with asyncio.timeout(within_s):
@@ -153,6 +154,10 @@ class AsyncSharedRates:
             self._server.answered()
         elif counts:
             self._failed(now_s, silent=silent)
+        if _cancelling() > cancelled:
+            # redis-py asks by way of ``wait_for``, which before Python 3.12 loses a cancellation in
+            # the turn in which it ends (python/cpython#86296).
+            raise asyncio.CancelledError
         return wait_s
 
     def _failed(self, now_s: float, *, silent: bool) -> None:
@@ -184,3 +189,8 @@ class AsyncSharedRates:
     def _new_client(self) -> Any:
         options = bounded_options(self._timeout_s) | {"max_connections": MOST_OPEN}
         return made_from(self._url, partial(Redis.from_url, retry=Retry(NoBackoff(), 0), **options))
+
+
+def _cancelling() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
