@@ -75,9 +75,10 @@ RATE_PATTERN: Final = rf"^{_NUMBER}/[smh]$"
 SIZE_PATTERN: Final = rf"^{_NUMBER}(B|[KMGT]i?B)$"
 
 # Anything a person may have meant as a number, followed by anything meant as a unit.
-_LOOSE: Final = re.compile(r"[<>=~≤]{0,2}\s*([0-9][0-9_.,]{0,20}|\.[0-9]{1,20})\s*(.{0,14}?)\s*")
+_LOOSE: Final = re.compile(r"[<>=~≤]{0,2}\s*([0-9][0-9_.,]{0,20}|\.[0-9]{1,20})\s*+(.{0,14}?)\s*")
 _SEXAGESIMAL: Final = re.compile(r"([0-9]{1,4}):([0-5][0-9])")
 _COMPOUND: Final = re.compile(r"(?:[0-9]{1,6}(?:us|ms|s|m|h)){2,5}")
+_PART: Final = re.compile(r"([0-9]+)(us|ms|s|m|h)")
 _NOT_FINITE: Final = re.compile(r"[-+]?\.?(?:nan|inf|infinity)", re.IGNORECASE)
 _SHOWN: Final = 40
 
@@ -281,7 +282,7 @@ def _clock_or_compound(text: str) -> UnitError:
         total = int(clock[1]) * 60 + int(clock[2])
         return UnitError(f"{shown(text)} is not a duration", f"did you mean {total}s or {total}m?")
     if _COMPOUND.fullmatch(text):
-        parts = re.findall(r"([0-9]+)(us|ms|s|m|h)", text)
+        parts = _PART.findall(text)
         total_s = float(sum(Decimal(number) * _DURATIONS[unit] for number, unit in parts))
         return UnitError(f"{shown(text)} mixes units", f"write {format_duration(total_s)}")
     return UnitError(

@@ -16,11 +16,9 @@ if TYPE_CHECKING:
 
 _NO_SPACE: Final = re.compile(r"\s*(?:- )?([A-Za-z_][\w.-]*):([^\s:/][^:]*)$")
 
-# Text with `{name}` in it, without quotes; after its key, when that is on the same line.
-_UNQUOTED: Final = re.compile(
-    r"""(?:([\w.-]+):[ \t]+)?  ([^\s,\[\]{}"'\#][^,\[\]{}]*  (?:\{[^\s{},]*\}[^,\[\]{}]*)+)""",
-    re.VERBOSE,
-)
+# Inside brackets: the key that text may follow on its line, and `{name}` with the text behind it.
+_KEY: Final = re.compile(r"""\s*(["']?[\w.-]+["']?):[ \t]+""")
+_BRACES: Final = re.compile(r"(?:\{[^\s{},]*\}[^,\[\]{}]*)+")
 
 
 def explain_syntax(error: yaml.MarkedYAMLError, text: str, found: Findings) -> None:
@@ -82,7 +80,7 @@ class _Complaint:
             hint = "put the value in quotes, or write nested entries as {key: value}"
             return "a second `: ` on one line", hint, self._at
         above = self._at.line - 1
-        while above > 0 and not self._lines[above - 1].split("#")[0].strip():
+        while above > 0 and not self._lines[above - 1].partition("#")[0].strip():
             above -= 1
         previous = self._lines[above - 1] if above else ""
         if glued := self._glued(previous, above):
@@ -135,16 +133,20 @@ class _Complaint:
     def _unquoted(self) -> tuple[str, str, Span] | None:
         """Recognise text that ends, inside brackets, at a brace of its own."""
         line, column = self._line(self._at), self._at.column - 1
-        for found in _UNQUOTED.finditer(line) if line[column : column + 1] == "{" else ():
-            if found.start(2) < column < found.end(2):
-                value = found[2].rstrip()
-                key = f"{found[1]}: " if found[1] else ""
-                return (
-                    "inside brackets, text with `{` in it needs quotes",
-                    f'quote it: {key}"{value}"',
-                    Span(self._at.line, found.start(2) + 1, len(value)),
-                )
-        return None
+        braces = _BRACES.match(line, column)
+        start = 1 + max(line.rfind(sign, 0, column) for sign in ",[]{}")
+        key = _KEY.match(line, start, column)
+        text = line[key.end() if key else start : column].lstrip()
+        if braces is None or not text or text[0] in "\"'#":
+            return None
+        start = column - len(text)
+        value = line[start : braces.end()].rstrip()
+        written = f"{key[1]}: " if key else ""
+        return (
+            "inside brackets, text with `{` in it needs quotes",
+            f'quote it: {written}"{value}"',
+            Span(self._at.line, start + 1, len(value)),
+        )
 
     def _out_of_line(self) -> tuple[str, str, Span]:
         line = self._line(self._at)
