@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.policyfile.yaml_values import FULL, TRADING, VALUES, places
 
 from budgetware.errors import Problem
 from budgetware.policyfile import check
@@ -14,8 +14,6 @@ from budgetware.policyfile.annotate import as_github, as_sarif
 from budgetware.policyfile.render import as_json, as_text
 from budgetware.policyfile.rules import RULES
 from budgetware.policyfile.source import lines_of
-
-TRADING = (Path(__file__).parent.parent / "fixtures" / "policies" / "trading.yaml").read_text()
 
 QUICK = settings(max_examples=80, deadline=None)
 
@@ -79,3 +77,24 @@ def test_a_valid_file_with_another_value_is_judged(data: st.DataObject) -> None:
             break
         node = node[key]
     judged(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def test_the_whole_file_is_valid() -> None:
+    """The file whose parts are exchanged is right in every environment."""
+    assert [problem for problem in judged(FULL) if problem.severity == "error"] == []
+
+
+@pytest.mark.parametrize("value", ["[a: b]", "{a: b}", "[[a]]", "~", ".nan", "{? [a] : b}"])
+def test_what_is_no_text_is_judged_at_every_place(value: str) -> None:
+    """A list, a mapping or nothing for any key or value of a valid file is refused in words."""
+    for start, end, break_ in places(FULL):
+        document = check(FULL[:start] + value + break_ + FULL[end:])
+        assert (document.policy is None) == bool(document.errors)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(places(FULL)), VALUES)
+def test_any_yaml_is_judged_at_any_place(place: tuple[int, int, str], value: str) -> None:
+    """Lists, mappings, keys that are no text and anchors of themselves are judged everywhere."""
+    start, end, break_ = place
+    judged(FULL[:start] + value + break_ + FULL[end:])

@@ -11,14 +11,15 @@ from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
+from pydantic import PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from budgetware import units
 from budgetware._core.policy import Amount, Clock, Match, Mode
 from budgetware.policyfile.findings import FieldError, suggestion
 from budgetware.policyfile.templates import MATCH_PATTERN, parse_match
 from budgetware.policyfile.tree import taken_for
-from budgetware.units import shown
+from budgetware.units import UnitError, shown
 
 T = TypeVar("T")
 
@@ -35,28 +36,46 @@ _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 
 PERCENTILE_PATTERN: Final = r"^p([1-9][0-9]?|0)(\.[0-9]{1,4})?$"
 
+FIELD_ERROR: Final = "field_error"
+"""Pydantic's type of an error whose context is a report's code, message and hint."""
+
 _ANSWERS: Final = ("cached", "fallback", "reject")
 
 
 class Text(str):
-    """A scalar's text; *plain* when it was written without quotes."""
+    """A scalar's text."""
 
-    __slots__ = ("plain",)
-    plain: bool
+    __slots__ = ()
+    plain = False
+
+
+class PlainText(Text):
+    """A scalar's text that was written without quotes."""
+
+    __slots__ = ()
+    plain = True
 
 
 def _scalar(value: object, wanted: str) -> str:
     if isinstance(value, str):
         return value
-    kind = "a mapping" if isinstance(value, Mapping) else "a list"
-    raise FieldError(f"{kind} where {wanted} is expected", code="wrong-type")
+    if isinstance(value, Mapping):
+        kind, hint = "a mapping", "write one value; text with `: ` in it needs quotes"
+    else:
+        kind, hint = "a list", "write one value, without brackets or dashes"
+    raise FieldError(f"{kind} where {wanted} is expected", hint, "wrong-type")
 
 
 def _reads(parse: Callable[[str], T], wanted: str, schema: dict[str, Any]) -> Any:
     """Return the annotation of a field whose scalar *parse* reads."""
 
     def validate(value: object) -> T:
-        return parse(_scalar(value, wanted))
+        try:
+            return parse(_scalar(value, wanted))
+        except (FieldError, UnitError) as error:
+            # An exception is kept with its frames, and a bad file may have thousands.
+            told = {"code": error.code, "message": error.message, "hint": error.hint}
+            raise PydanticCustomError(FIELD_ERROR, "{message}", told) from None
 
     return [PlainValidator(validate), WithJsonSchema(schema)]
 
@@ -256,6 +275,6 @@ Name = Annotated[str, *_reads(_name, "a name", _pattern(NAME_PATTERN))]
 MatchText = Annotated[
     Match, *_reads(parse_match, "a method and a path", _pattern(MATCH_PATTERN, "GET /a/{id}"))
 ]
-Percentile = Annotated[float, BeforeValidator(_percentile), WithJsonSchema({"type": "string"})]
-HeaderName = Annotated[str, BeforeValidator(_header_name), WithJsonSchema({"type": "string"})]
+Percentile = Annotated[float, *_reads(_percentile, "a percentile", {"type": "string"})]
+HeaderName = Annotated[str, *_reads(_header_name, "a header name", {"type": "string"})]
 HeaderValue = Annotated[str, *_reads(_header_value, "text", {"type": "string"})]

@@ -7,15 +7,15 @@ read again, so one run names everything and later questions are asked about what
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
 from budgetware.policyfile.examples import written
-from budgetware.policyfile.fields import Text
+from budgetware.policyfile.fields import FIELD_ERROR, PlainText, Text
 from budgetware.policyfile.findings import (
     NOWHERE,
-    FieldError,
     Findings,
     Path,
     Span,
@@ -25,7 +25,7 @@ from budgetware.policyfile.findings import (
 from budgetware.policyfile.parts import UnknownKeysError
 from budgetware.policyfile.schema import PolicyFile
 from budgetware.policyfile.tree import Items, Node, Scalar, Table
-from budgetware.units import UnitError, shown
+from budgetware.units import shown
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -62,7 +62,7 @@ def read_shape(tree: Table, found: Findings) -> Shaped:
         try:
             return Shaped(PolicyFile.model_validate(data), damaged)
         except ValidationError as errors:
-            for error in errors.errors(include_url=False):
+            for error in errors.errors(include_url=False, include_input=False):
                 if found.full:
                     return Shaped(None, damaged)
                 for path in _report(error, tree, found):
@@ -83,9 +83,7 @@ def span_at(tree: Table, path: Path, *, exact: bool = False) -> Span:
 def _plain(node: Node, path: Path, at: Span, found: Findings, damaged: set[Path]) -> object:
     """Return *node* as plain data for the models, without entries that have no value."""
     if isinstance(node, Scalar):
-        text = Text(node.text)
-        text.plain = node.plain
-        return text
+        return (PlainText if node.plain else Text)(node.text)
     if isinstance(node, Items):
         items = enumerate(node.nodes)
         return [_plain(item, (*path, index), at, found, damaged) for index, item in items]
@@ -115,9 +113,7 @@ def _report(error: ErrorDetails, tree: Table, found: Findings) -> list[Path]:
         for name in cause.unknown:
             inner = (*path, name)
             paths.append(inner)
-            hint = cause.elsewhere.get(name, "")
-            if not hint and not found.full:
-                hint = suggestion(name, cause.known, "keys")
+            hint = cause.elsewhere.get(name) or partial(suggestion, name, cause.known, "keys")
             at = _locate(tree, inner)[1]
             found.report(
                 "unknown-key", f"unknown key {shown(name)}{where}", hint, at=at, path=inner
@@ -134,8 +130,8 @@ def _report(error: ErrorDetails, tree: Table, found: Findings) -> list[Path]:
         )
         return [(*path, name)] if not path else [path]
     at = key if error["loc"][-1:] == ("[key]",) or value is None else value
-    if isinstance(cause, UnitError | FieldError):
-        found.report(cause.code, cause.message, cause.hint, at=at, path=path)
+    if error["type"] == FIELD_ERROR:
+        found.report(**error["ctx"], at=at, path=path)
     elif expected := _EXPECTED.get(error["type"]):
         wanted, kind = expected
         example = written(path, kind)
