@@ -73,10 +73,27 @@ def test_a_directory_is_no_policy_file(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_an_endless_file_is_not_read_to_its_end() -> None:
-    """Of a device that never ends only as much is read as a policy may have."""
-    with pytest.raises(PolicyError, match="more than 1000000 bytes"):
-        load("/dev/zero")
+def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path: Path) -> None:
+    """Only as much is read as a policy may have, and the error says how much that is."""
+    path = tmp_path / "large.yaml"
+    with path.open("wb") as file:
+        file.truncate(10**12)  # a hole, which takes no room
+    with pytest.raises(PolicyError, match=r"large\.yaml:1:1: the file has more than 262144 bytes"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_name_no_file_can_have_is_an_error(name: str) -> None:
+    """What the system refuses to look for is not there."""
+    with pytest.raises(PolicyError, match="cannot be read"):
+        load(name)
+
+
+def test_a_default_file_that_leads_nowhere_is_no_missing_one(tmp_path: Path) -> None:
+    """A link to a file that is gone is an error, not a service without a policy."""
+    (tmp_path / "budgetware.yaml").symlink_to("gone.yaml")
+    with pytest.raises(PolicyError, match=r"budgetware\.yaml: .* no such file"):
+        load()
 
 
 @pytest.mark.parametrize(
@@ -87,6 +104,9 @@ def test_an_endless_file_is_not_read_to_its_end() -> None:
         ('[tool.budgetware]\npolciy = "a.yaml"\n', "did you mean `policy`"),
         ("[tool.budgetware]\npolicy = 1\n", "not a file name"),
         ('[tool.budgetware]\npolicy = ""\n', "not a file name"),
+        ('[tool.budgetware]\npolicy = "a\\u0000b"\n', "cannot be read"),
+        ("a = " + "[" * 100_000, "cannot be read: it is nested too deep"),
+        ("#" * 1_000_001, "more than 1000000 bytes"),
     ],
 )
 def test_a_broken_pyproject_is_an_error(text: str, fragment: str, tmp_path: Path) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Never
 
 import pytest
 
 from budgetware._core.policy import Policy
 from budgetware.errors import PolicyError
-from budgetware.policyfile import PolicyWatch, load
-from budgetware.policyfile.reload import signature_of
+from budgetware.policyfile import Document, PolicyWatch, load, reload
+from budgetware.policyfile.discover import judge
 
 GOOD = "version: 1\nservice: {name}\n"
 
@@ -26,14 +29,9 @@ class Watched:
         self.path = path
         self.services: list[str] = []
         self.problems: list[str] = []
-        self.touched = 0
         self.write("one")
         self.watch = PolicyWatch(
-            path,
-            self.apply,
-            on_problem=self.report,
-            current=load(path).digest,
-            signature=self.signature,
+            path, self.apply, on_problem=self.report, current=load(path).digest
         )
         self.settle()
 
@@ -45,15 +43,9 @@ class Watched:
         """Take a problem as a service does."""
         self.problems.append(error.problems[0].code)
 
-    def signature(self, path: str) -> tuple[int, int, int]:
-        """Look at the file, with a time that only writing moves."""
-        _, size, inode = signature_of(path)
-        return (self.touched if size else 0, size, inode)
-
     def write(self, name: str, text: str = GOOD) -> None:
-        """Write the file at a later time."""
+        """Write the file."""
         self.path.write_text(text.format(name=name))
-        self.touched += 1
 
     def settle(self) -> None:
         """Look twice, as the thread does once a second."""
@@ -95,13 +87,52 @@ def test_a_file_that_is_still_written_is_left_alone(watched: Watched) -> None:
     assert (watched.services, watched.problems) == (["three"], [])
 
 
-def test_a_file_replaced_by_renaming_is_noticed(watched: Watched, tmp_path: Path) -> None:
-    """Editors write another file and rename it; the inode tells."""
+def test_a_replaced_file_is_known_by_what_it_says(watched: Watched, tmp_path: Path) -> None:
+    """A copy of the same size and time is another policy; a touch, or the same again, is none."""
+    before = watched.path.stat()
     other = tmp_path / "new"
-    other.write_text(GOOD.format(name="two"))
-    other.rename(watched.path)
+    for name in ("two", "six"):
+        other.write_text(GOOD.format(name=name))
+        os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+        other.replace(watched.path)
+        watched.settle()
+    after = watched.path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert watched.services == ["two", "six"]
+    watched.path.touch()
+    shutil.copy(watched.path, other)
+    other.replace(watched.path)
+    watched.settle()
+    assert (watched.services, watched.problems) == (["two", "six"], [])
+
+
+def test_a_file_written_over_in_place_is_seen_whatever_its_time(watched: Watched) -> None:
+    """On a file system whose times are coarse, or set back, a new content is a new policy."""
+    before = watched.path.stat()
+    watched.write("two")
+    os.utime(watched.path, ns=(before.st_atime_ns, before.st_mtime_ns))
     watched.settle()
     assert watched.services == ["two"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_link_to_another_folder_is_followed(tmp_path: Path) -> None:
+    """Kubernetes replaces the folder a link points through: the file is another at once."""
+    for folder, name in (("old", "one"), ("new", "two")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "budgetware.yaml").write_text(GOOD.format(name=name))
+    current, swapped = tmp_path / "..data", tmp_path / "..tmp"
+    current.symlink_to("old")
+    (tmp_path / "budgetware.yaml").symlink_to("..data/budgetware.yaml")
+    taken: list[str] = []
+    watch = PolicyWatch(tmp_path / "budgetware.yaml", lambda policy: taken.append(policy.service))
+    watch.look()
+    watch.look()
+    swapped.symlink_to("new")
+    swapped.replace(current)
+    watch.look()
+    watch.look()
+    assert taken == ["one", "two"]
 
 
 def test_a_broken_file_changes_nothing_and_is_reported_once(watched: Watched) -> None:
@@ -126,15 +157,24 @@ def test_a_file_that_is_gone_is_reported_once(watched: Watched) -> None:
     assert (watched.services, watched.problems) == ([], ["no-file"])
 
 
-def test_a_change_during_reading_is_not_taken(watched: Watched) -> None:
-    """What was read while the file changed is read again when it rests."""
-    looks = iter([5, 5, 6, 6, 6, 6])
-    watched.watch._signature = lambda _: (next(looks), 1, 1)
+def test_what_was_seen_at_rest_is_what_is_taken(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is read once in a look, so a change while it is judged is left to the next."""
+
+    def judge_late(content: bytes, **options: str) -> Document:
+        document = judge(content, **options)  # type: ignore[arg-type]
+        watched.write("late")
+        return document
+
     watched.write("two")
-    watched.settle()
-    assert watched.services == []
-    watched.settle()
+    watched.watch.look()
+    with monkeypatch.context() as patched:
+        patched.setattr(reload, "judge", judge_late)
+        watched.watch.look()
     assert watched.services == ["two"]
+    watched.settle()
+    assert watched.services == ["two", "late"]
 
 
 def test_a_service_that_does_not_take_the_policy_is_asked_again_later(watched: Watched) -> None:
@@ -150,6 +190,82 @@ def test_a_service_that_does_not_take_the_policy_is_asked_again_later(watched: W
     watched.watch._apply = watched.apply
     watched.watch.look(now=True)
     assert watched.services == ["two"]
+
+
+class UnshowableError(Exception):
+    """An exception that cannot even be shown."""
+
+    def __repr__(self) -> str:
+        """Fail."""
+        raise self
+
+
+ERRORS = [
+    OSError(24, "Too many open files"),
+    MemoryError(),
+    RecursionError("too deep"),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no"),
+    UnshowableError(),
+    SystemExit(1),
+    KeyboardInterrupt(),
+]
+
+
+def always(error: BaseException) -> Callable[..., Never]:
+    """Return a function that raises *error* whatever it is given."""
+
+    def fail(*_: object, **__: object) -> Never:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("place", ["content_of", "judge", "apply"])
+def test_whatever_goes_wrong_is_told_once_and_the_next_good_file_is_taken(
+    place: str, error: BaseException, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error in reading, judging or applying changes nothing and is no end of watching."""
+    watched.write("two")
+    with monkeypatch.context() as broken:
+        if place == "apply":
+            broken.setattr(watched.watch, "_apply", always(error))
+        else:
+            broken.setattr(reload, place, always(error))
+        for _ in range(3):
+            watched.settle()
+    assert (watched.services, watched.problems) == ([], ["not-applied"])
+    watched.write("three")
+    watched.settle()
+    assert (watched.services, watched.problems) == (["three"], ["not-applied"])
+
+
+def test_what_there_was_no_memory_for_is_tried_again(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lack of memory says nothing of the file, which is taken as soon as there is enough."""
+    watched.write("two")
+    with monkeypatch.context() as broken:
+        broken.setattr(reload, "judge", always(MemoryError()))
+        watched.settle()
+        watched.settle()
+    assert (watched.services, watched.problems) == ([], ["not-applied"])
+    watched.watch.look()
+    assert (watched.services, watched.problems) == (["two"], ["not-applied"])
+
+
+def test_whoever_asks_for_a_reload_is_told_again(watched: Watched) -> None:
+    """A broken file is told of once, and again whenever a reload of it is asked for."""
+    watched.write("", "version: 2\n")
+    watched.settle()
+    watched.settle()
+    watched.watch.look(now=True)
+    assert watched.problems == ["bad-version"] * 2
+    watched.watch._apply = always(ValueError())
+    watched.write("two")
+    watched.watch.look(now=True)
+    watched.watch.look(now=True)
+    assert watched.problems == ["bad-version"] * 2 + ["not-applied"] * 2
 
 
 def test_the_layer_is_that_of_the_environment(tmp_path: Path) -> None:
@@ -180,8 +296,11 @@ def test_problems_are_logged_unless_someone_takes_them(
     assert "could not be reported" in second
 
 
+Running = tuple[PolicyWatch, Path, Callable[[], str]]
+
+
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[tuple[PolicyWatch, Path, Callable[[], str]]]:
+def running(tmp_path: Path) -> Iterator[Running]:
     """Return a watch with a thread, its file, and what waits for the next service name."""
     path = tmp_path / "budgetware.yaml"
     path.write_text(GOOD.format(name="one"))
@@ -202,8 +321,87 @@ def running(tmp_path: Path) -> Iterator[tuple[PolicyWatch, Path, Callable[[], st
     watch.stop()
 
 
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_report_and_a_log_that_fail_are_no_end_of_watching(
+    error: BaseException, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When telling of a broken file fails, and logging that, too, the thread goes on."""
+    watch, path, next_name = running
+    told = threading.Event()
+
+    def tell(problem: PolicyError) -> Never:
+        told.set()
+        raise error from problem
+
+    monkeypatch.setattr(watch, "_on_problem", tell)
+    monkeypatch.setattr(logging.Logger, "exception", always(error))
+    watch.ensure_started()
+    assert next_name() == "one"
+    path.write_text("version: 2\n")
+    assert told.wait(10)
+    path.write_text(GOOD.format(name="second"))
+    assert next_name() == "second"
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_service_that_fails_is_no_end_of_watching(error: BaseException, running: Running) -> None:
+    """Whatever applying raises in the thread, the thread takes the next good file."""
+    watch, path, next_name = running
+    watch.ensure_started()
+    assert next_name() == "one"
+    apply, failed = watch._apply, threading.Event()
+
+    def fail(_: Policy) -> Never:
+        failed.set()
+        raise error
+
+    watch._apply = fail
+    path.write_text(GOOD.format(name="second"))
+    assert failed.wait(10)
+    watch._apply = apply
+    path.write_text(GOOD.format(name="third"))
+    assert next_name() == "third"
+
+
+def test_a_signal_without_a_thread_left_to_start_does_what_it_did(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler raises nothing into the main thread, and what was asked for is done later."""
+    watch, _, next_name = running
+    watch._interval_s = 600.0
+    seen: list[int] = []
+    original = signal.signal(signal.SIGUSR1, lambda number, _: seen.append(number))
+    try:
+        watch.install_signal(signal.SIGUSR1)
+        with monkeypatch.context() as full:
+            full.setattr(threading.Thread, "start", always(RuntimeError("can't start new thread")))
+            signal.raise_signal(signal.SIGUSR1)
+        assert seen == [signal.SIGUSR1]
+        watch.ensure_started()
+        assert next_name() == "one"
+    finally:
+        signal.signal(signal.SIGUSR1, original)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such pipes")
+def test_a_pipe_in_the_place_of_the_file_is_not_waited_for(running: Running) -> None:
+    """The thread refuses the pipe, nobody being at its other end, and takes the next file."""
+    watch, path, next_name = running
+    problems: SimpleQueue[PolicyError] = SimpleQueue()
+    watch._on_problem = problems.put
+    watch.ensure_started()
+    assert next_name() == "one"
+    path.unlink()
+    os.mkfifo(path)
+    while "it is a pipe" not in str(problems.get(timeout=10)):
+        pass  # it was seen between the two
+    path.unlink()
+    path.write_text(GOOD.format(name="second"))
+    assert next_name() == "second"
+
+
 def test_nothing_runs_before_it_is_started(
-    running: tuple[PolicyWatch, Path, Callable[[], str]],
+    running: Running,
 ) -> None:
     """Making a watch starts no thread; starting twice starts one; stopping ends it."""
 
@@ -221,7 +419,7 @@ def test_nothing_runs_before_it_is_started(
 
 
 def test_the_thread_takes_changes_by_itself(
-    running: tuple[PolicyWatch, Path, Callable[[], str]],
+    running: Running,
 ) -> None:
     """A file that changes under a running service is applied."""
     watch, path, next_name = running
@@ -232,7 +430,7 @@ def test_the_thread_takes_changes_by_itself(
 
 
 def test_a_signal_reloads_and_then_does_what_it_did(
-    running: tuple[PolicyWatch, Path, Callable[[], str]],
+    running: Running,
 ) -> None:
     """The handler reads the file at once, calls its predecessor, and can be taken back."""
     watch, path, next_name = running

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import tomllib
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from budgetware._core.policy import Policy
 from budgetware.errors import PolicyError, Problem
+from budgetware.policyfile.content import read_bytes
 from budgetware.policyfile.document import Document, check
 from budgetware.policyfile.findings import suggestion
 from budgetware.policyfile.source import MOST_BYTES
@@ -26,6 +26,8 @@ DEFAULT_FILE: Final = "budgetware.yaml"
 PYPROJECT: Final = "pyproject.toml"
 POLICY_VARIABLE: Final = "BUDGETWARE_POLICY"
 ENVIRONMENT_VARIABLE: Final = "BUDGETWARE_ENV"
+
+_MOST_PYPROJECT_BYTES: Final = 1_000_000
 
 
 def load(path: str | PathLike[str] | None = None, *, environment: str | None = None) -> Policy:
@@ -59,19 +61,39 @@ def read(
     file = find(path)
     if file is None:
         return Document(policy=Policy())
-    if environment is None:
-        environment = os.environ.get(ENVIRONMENT_VARIABLE) or None
+    return judge(
+        content_of(file),
+        file=file,
+        environment=environment,
+        every_environment=every_environment,
+    )
+
+
+def content_of(file: str) -> bytes | Problem:
+    """Return what is in *file*, or why that cannot be read."""
     try:
-        with Path(file).open("rb") as stream:
-            content = stream.read(MOST_BYTES + 1)
+        return read_bytes(file, MOST_BYTES + 1)
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        return Document(
-            file=file,
-            problems=(
-                Problem(message=f"the policy file cannot be read: {reason}", code="no-file"),
-            ),
+        return Problem(
+            message=f"the policy file cannot be read: {reason}",
+            hint="name a file that is there and may be read",
+            code="no-file",
         )
+
+
+def judge(
+    content: bytes | Problem,
+    *,
+    file: str,
+    environment: str | None = None,
+    every_environment: bool = False,
+) -> Document:
+    """Return what becomes of *content*, as :func:`content_of` gives it for *file*."""
+    if isinstance(content, Problem):
+        return Document(file=file, problems=(content,))
+    if environment is None:
+        environment = os.environ.get(ENVIRONMENT_VARIABLE) or None
     return check(content, file=file, environment=environment, every_environment=every_environment)
 
 
@@ -86,19 +108,24 @@ def find(path: str | PathLike[str] | None = None) -> str | None:
         return os.fspath(path)
     if named := os.environ.get(POLICY_VARIABLE):
         return named
-    if Path(DEFAULT_FILE).exists():
+    if _is_there(DEFAULT_FILE):
         return DEFAULT_FILE
     return _named_in_pyproject()
 
 
-def _named_in_pyproject() -> str | None:
+def _is_there(name: str) -> bool:
+    """Tell whether anything has this name, be it a link to nowhere: that is no missing policy."""
     try:
-        text = Path(PYPROJECT).read_text(encoding="utf-8")
-        tools = tomllib.loads(text).get("tool")
+        os.lstat(name)
     except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise _unusable("pyproject", f"this cannot be read: {error}", "") from None
+        return False
+    except OSError:
+        return True  # and reading it says what is wrong
+    return True
+
+
+def _named_in_pyproject() -> str | None:
+    tools = _pyproject().get("tool")
     table = tools.get("budgetware") if isinstance(tools, dict) else None
     if table is None:
         return None
@@ -123,6 +150,28 @@ def _named_in_pyproject() -> str | None:
             'write `policy = "budgetware.yaml"`',
         )
     return named
+
+
+def _pyproject() -> dict[str, Any]:
+    """Return what ``pyproject.toml`` says, nothing without one."""
+    try:
+        content = read_bytes(PYPROJECT, _MOST_PYPROJECT_BYTES + 1)
+        if len(content) > _MOST_PYPROJECT_BYTES:
+            raise _unusable(
+                "pyproject",
+                f"this has more than {_MOST_PYPROJECT_BYTES} bytes",
+                f"name the policy file in {POLICY_VARIABLE}",
+            )
+        return tomllib.loads(content.decode())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+    except RecursionError:
+        why = "it is nested too deep"
+    except ValueError as error:
+        why = str(error)
+    raise _unusable("pyproject", f"this cannot be read: {why}", "")
 
 
 def _unusable(code: str, message: str, hint: str) -> PolicyError:

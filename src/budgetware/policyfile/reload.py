@@ -1,6 +1,7 @@
 """When the file changes: read again, and handed over only when there is nothing wrong with it.
 
-A thread looks at the file's size, time and inode. A change counts once two looks in a row agree,
+A thread reads the file about once a second. What it says is what counts, not its time: a copy that
+keeps the old time is seen, and a touch is nothing. A change counts once two looks in a row agree,
 so files that are still being written are left alone. Nothing starts before ``ensure_started``.
 """
 
@@ -12,12 +13,13 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from budgetware.errors import PolicyError, Problem
 from budgetware.names import EVENT_POLICY_REJECTED, SCOPE
-from budgetware.policyfile.discover import read
+from budgetware.policyfile.discover import content_of, judge
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -25,25 +27,21 @@ if TYPE_CHECKING:
 
     from budgetware._core.policy import Policy
 
-Signature = tuple[int, int, int]
-"""Modification time in ns, size and inode; equal as long as a file was not touched."""
 
-_GONE: Final = (0, 0, 0)
-
-
-def signature_of(path: str) -> Signature:
-    """Return the signature of the file at *path*, all zero when there is none."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - one system call, asked once a second for ever
-    except OSError:
-        return _GONE
-    return status.st_mtime_ns, status.st_size, status.st_ino
+_LONGEST_ERROR: Final = 500
 
 
 def _log(error: PolicyError) -> None:
     logging.getLogger(SCOPE).warning(
         "%s: the policy in force stays: %s", EVENT_POLICY_REJECTED, error
     )
+
+
+def _shown(error: BaseException) -> str:
+    try:
+        return f"{error!r:.{_LONGEST_ERROR}}"
+    except Exception:  # noqa: BLE001 - not even that
+        return type(error).__name__
 
 
 class PolicyWatch:
@@ -56,7 +54,6 @@ class PolicyWatch:
         environment: The layer to apply; ``BUDGETWARE_ENV`` when it is not given.
         on_problem: Called once per change that cannot be used; logs a warning unless given.
         current: Digest of the policy in force, so that the same content is not applied again.
-        signature: Looks at the file; for tests.
 
     """
 
@@ -74,7 +71,6 @@ class PolicyWatch:
         environment: str | None = None,
         on_problem: Callable[[PolicyError], object] = _log,
         current: str = "",
-        signature: Callable[[str], Signature] = signature_of,
     ) -> None:
         self._path = os.fspath(path)
         self._apply = apply
@@ -82,9 +78,10 @@ class PolicyWatch:
         self._environment = environment
         self._on_problem = on_problem
         self._digest = current
-        self._signature = signature
-        self._handled: Signature | None = None
-        self._seen: Signature | None = None
+        # What the file said at the last look, and what it said when that was acted on.
+        self._seen: bytes | Problem | None = None
+        self._handled: bytes | Problem | None = None
+        self._failure = ""
         self._forget_thread()
         _watches.add(self)
 
@@ -123,7 +120,9 @@ class PolicyWatch:
         previous = signal.getsignal(signum)
 
         def handle(number: int, frame: FrameType | None) -> None:
-            self.reload_now()
+            # It would come out of whatever the main thread is at. Without a thread the order waits.
+            with suppress(Exception):
+                self.reload_now()
             if callable(previous):
                 previous(number, frame)
 
@@ -136,40 +135,54 @@ class PolicyWatch:
         return take_back
 
     def look(self, *, now: bool = False) -> None:
-        """Take one look at the file, and read it if it changed and has come to rest.
+        """Take one look at the file, and act on it if it changed and has come to rest.
 
-        With *now* it is read as it is. The watching thread does nothing else.
+        With *now* it is taken as it is. The watching thread does nothing else.
         """
-        signature = self._signature(self._path)
-        at_rest = signature == self._seen
-        self._seen = signature
-        if now or (at_rest and signature != self._handled):
-            self._read(signature)
+        if now:
+            self._failure = ""  # whoever asks is told again
+        try:
+            content = content_of(self._path)
+            at_rest = content == self._seen
+            self._seen = content
+            if now or (at_rest and content != self._handled):
+                self._handled = content
+                self._take(content)
+        except BaseException as error:  # noqa: BLE001 - the thread outlives whoever it calls
+            self._fail(error)
+        else:
+            self._failure = ""
 
-    def _read(self, signature: Signature) -> None:
-        document = read(self._path, environment=self._environment)
-        if self._signature(self._path) != signature:
-            self._seen = None
-            return
-        self._handled = signature
+    def _take(self, content: bytes | Problem) -> None:
+        policy = self._judged(content)
+        if policy is not None and policy.digest != self._digest:
+            self._apply(policy)
+            self._digest = policy.digest
+
+    def _judged(self, content: bytes | Problem) -> Policy | None:
+        """Return the policy alone: what it was made of goes before it is put in force."""
+        document = judge(content, file=self._path, environment=self._environment)
         if document.policy is None:
             self._report(PolicyError(document.errors, self._path))
-        elif document.policy.digest != self._digest:
-            try:
-                self._apply(document.policy)
-            except Exception as error:  # noqa: BLE001 - the thread outlives whoever it calls
-                problem = Problem(
-                    message=f"the policy was not taken: {error!r}", code="not-applied"
-                )
-                self._report(PolicyError((problem,), self._path))
-            else:
-                self._digest = document.policy.digest
+        return document.policy
+
+    def _fail(self, error: BaseException) -> None:
+        """Report what went wrong in a look, unless it is what did in the one before."""
+        if isinstance(error, MemoryError):
+            self._handled = None  # it says nothing of the file: the next look tries again
+        failure = _shown(error)
+        if failure != self._failure:
+            self._failure = failure
+            problem = Problem(message=f"the policy was not taken: {failure}", code="not-applied")
+            self._report(PolicyError((problem,), self._path))
 
     def _report(self, error: PolicyError) -> None:
-        try:
-            self._on_problem(error)
-        except Exception:
-            logging.getLogger(SCOPE).exception("a problem with the policy could not be reported")
+        with suppress(Exception):  # of the logger
+            try:
+                self._on_problem(error)
+            except Exception:
+                log = logging.getLogger(SCOPE)
+                log.exception("a problem with the policy could not be reported")
 
     def _watch(self) -> None:
         orders = self._orders
@@ -180,7 +193,8 @@ class PolicyWatch:
                 order = "look"
             if order == "stop":
                 return
-            self.look(now=order == "reload")
+            with suppress(BaseException):  # nor does telling of it end the thread
+                self.look(now=order == "reload")
 
     def _forget_thread(self) -> None:
         """Start over without a thread, as in a new process."""
