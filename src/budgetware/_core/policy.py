@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -428,14 +428,17 @@ def _reserve_s(reserve: Amount | None, total_s: float) -> float:
     return 0.0 if seconds == inf else seconds
 
 
+# Of the stages without operations, which are most of the many that every tier of every route has.
+_NO_OPERATIONS: Final[Mapping[str, float]] = MappingProxyType({})
+
+
 def _stage_plan(name: str, stage: StagePolicy, total_s: float) -> StagePlan:
+    operations = {operation: amount.of(total_s) for operation, amount in stage.operations.items()}
     return StagePlan(
         name=name,
         limit_s=inf if stage.budget is None else stage.budget.of(total_s),
         optional=stage.optional,
-        operations=MappingProxyType(
-            {operation: amount.of(total_s) for operation, amount in stage.operations.items()},
-        ),
+        operations=MappingProxyType(operations) if operations else _NO_OPERATIONS,
         calls=inf if stage.calls is None else stage.calls,
         answers=stage.answers,
     )

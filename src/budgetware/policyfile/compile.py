@@ -40,6 +40,10 @@ from budgetware.policyfile.tree import Table
 T = TypeVar("T")
 
 _DIGEST_LENGTH = 12
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+Inherited = tuple[Amount | StagePart, StagePolicy]
+"""One of the file's own stages, as written and compiled once for every route."""
 
 
 def digest_of(tree: Table, environment: str | None) -> str:
@@ -57,6 +61,7 @@ def compile_policy(
 ) -> Policy:
     """Return the policy *model* describes."""
     stages = {name: _stage(entry) for name, entry in model.stages.items()}
+    inherited = {name: (entry, stages[name]) for name, entry in model.stages.items()}
     return Policy(
         service=model.service or "",
         mode=model.mode or Mode.OBSERVE,
@@ -65,7 +70,7 @@ def compile_policy(
         tiers=_frozen({name: _tier(tier) for name, tier in model.tiers.items()}),
         stages=_frozen(stages),
         routes=_frozen(
-            {name: _route(name, route, model.stages) for name, route in model.routes.items()}
+            {name: _route(name, route, inherited) for name, route in model.routes.items()}
         ),
         checks=_frozen(_checks(model.checks) if model.checks else {}),
         environment=environment,
@@ -75,7 +80,7 @@ def compile_policy(
 
 
 def _frozen(mapping: Mapping[str, T]) -> Mapping[str, T]:
-    return MappingProxyType(dict(mapping))
+    return MappingProxyType(dict(mapping)) if mapping else _EMPTY
 
 
 def _tier(part: TierPart) -> TierPolicy:
@@ -86,7 +91,7 @@ def _tier(part: TierPart) -> TierPolicy:
     return TierPolicy(**given)
 
 
-def _route(name: str, route: RoutePart, inherited: Mapping[str, Amount | StagePart]) -> Route:
+def _route(name: str, route: RoutePart, inherited: Mapping[str, Inherited]) -> Route:
     match = route.match
     matches = () if match is None else (match,) if isinstance(match, Match) else tuple(match)
     statics = [answer for answer in route.answers if isinstance(answer, StaticAnswerPart)]
@@ -108,16 +113,15 @@ def _route(name: str, route: RoutePart, inherited: Mapping[str, Amount | StagePa
     )
 
 
-def _stages_of(
-    route: RoutePart, inherited: Mapping[str, Amount | StagePart]
-) -> dict[str, StagePolicy]:
+def _stages_of(route: RoutePart, inherited: Mapping[str, Inherited]) -> dict[str, StagePolicy]:
     """Return the inherited stages and then the route's own; its keys win, ``off`` drops one."""
-    stages = {name: _stage(entry) for name, entry in inherited.items()}
+    stages = {name: compiled for name, (_, compiled) in inherited.items()}
     for name, entry in route.stages.items():
         if entry is None:
             stages.pop(name, None)
         else:
-            stages[name] = _stage(entry, inherited.get(name))
+            below, _ = inherited.get(name, (None, None))
+            stages[name] = _stage(entry, below)
     return stages
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from budgetware.errors import PolicyError, Problem
 from budgetware.policyfile.compile import compile_policy, digest_of
+from budgetware.policyfile.extent import is_too_much
 from budgetware.policyfile.findings import Findings, Path, Span, suggestion
 from budgetware.policyfile.layers import (
     ENVIRONMENTS,
@@ -24,6 +25,9 @@ from budgetware.units import shown
 
 if TYPE_CHECKING:
     from budgetware._core.policy import Policy
+
+MOST_ENVIRONMENTS: Final = 100
+"""Each is judged like a file of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +97,7 @@ def check(
     report_near_misses(tree, found)
     policy, marks = reading.judge(environment)
     if every_environment:
-        for name in [None, *environments_of(tree)]:
+        for name in [None, *environments_of(tree)[:MOST_ENVIRONMENTS]]:
             if name != environment:
                 found.environment = name
                 reading.judge(name)
@@ -122,6 +126,14 @@ class _Reading:
     def check_environment(self, environment: str | None) -> None:
         """Report an environment the file does not know."""
         known = environments_of(self._tree)
+        if len(known) > MOST_ENVIRONMENTS:
+            self._found.report(
+                "too-large",
+                f"there are {len(known)} environments, of {MOST_ENVIRONMENTS} at most",
+                "let environments of one promise have one name",
+                at=self._tree.entries[ENVIRONMENTS].key.span,
+                path=(ENVIRONMENTS,),
+            )
         if environment is not None and environment not in known:
             entry = self._tree.entries.get(ENVIRONMENTS)
             self._found.report(
@@ -147,12 +159,14 @@ class _Reading:
         marks = Marks(tree, self._broken | shape.damaged)
         if shape.model is None or self._shape.model is None:
             return None, marks
+        self._found.span_of = lambda path: marks.span(*path)
+        if is_too_much(shape.model, self._found):
+            return None, marks
         policy = compile_policy(
             shape.model,
             environment=environment,
             source=self._file,
             digest=digest_of(tree, environment),
         )
-        self._found.span_of = lambda path: marks.span(*path)
         lint(Case(self._shape.model, shape.model, policy, marks, self._found))
         return policy, marks

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from difflib import get_close_matches
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Final, Literal
 
 from budgetware.errors import Problem
@@ -22,6 +23,13 @@ MOST_PROBLEMS: Final = 200
 Severity = Literal["error", "warning", "note"]
 
 _MOST_LISTED: Final = 12
+_LONGEST_NAME: Final = 200
+_LONGEST_HINT: Final = 600
+
+# Comparing two words takes the square of their length, or worse.
+_MOST_COMPARED: Final = 50
+_LONGEST_COMPARED: Final = 64
+
 _SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "note")
 
 
@@ -67,14 +75,17 @@ class Findings:
         self,
         code: str,
         message: str,
-        hint: str = "",
+        hint: str | Callable[[], str] = "",
         *,
         at: Span | None = None,
         path: Path = (),
         severity: Severity = "error",
         detail: str = "",
     ) -> None:
-        """Take one problem, unless the same is known already; without *at*, it is at *path*."""
+        """Take one problem, unless the same is known already; without *at*, it is at *path*.
+
+        A *hint* that takes time to find is a function, called when the problem is taken.
+        """
         at = self.span_of(path) if at is None else at
         key = (at.line, at.column, code, message)
         if key in self._problems or (self.environment and severity == "note"):
@@ -86,7 +97,7 @@ class Findings:
         layer = f" (in environment {shown(self.environment)})" if self.environment else ""
         self._problems[key] = Problem(
             message=message + layer,
-            hint=hint,
+            hint=_cut(hint if isinstance(hint, str) else hint(), _LONGEST_HINT),
             line=at.line,
             column=at.column,
             path=dotted(path),
@@ -115,17 +126,29 @@ def dotted(path: Path) -> str:
     """Return *path* as people write it: ``routes.signals.answers[0]``."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+        text += f"[{part}]" if isinstance(part, int) else f".{_cut(part, _LONGEST_NAME)}"
     return text.removeprefix(".")
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def suggestion(wrong: str, known: Iterable[str], kind: str) -> str:
     """Return the hint for an unknown name: the one probably meant, or all there are."""
     names = list(known)
-    lowered = {name.lower(): name for name in names}
-    if close := get_close_matches(wrong.lower()[:80], lowered, n=1):
-        return f"did you mean `{lowered[close[0]]}`?"
+    if close := closest(wrong, names):
+        return f"did you mean `{close}`?"
     if not names:
         return f"there are no {kind}"
-    listed = ", ".join(names[:_MOST_LISTED])
+    listed = ", ".join(_cut(name, _LONGEST_NAME) for name in names[:_MOST_LISTED])
     return f"the {kind} are {listed}" + (", ..." if len(names) > _MOST_LISTED else "")
+
+
+def closest(wrong: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return which of *known* was probably meant; of many, those of about the length count."""
+    lowered = {name.lower(): name for name in known if len(name) <= _LONGEST_COMPARED}
+    meant = wrong[:_LONGEST_COMPARED].lower()
+    near = nsmallest(_MOST_COMPARED, lowered, key=lambda name: abs(len(name) - len(meant)))
+    close = get_close_matches(meant, near, n=1, cutoff=cutoff)
+    return lowered[close[0]] if close else None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
-from budgetware.policyfile.findings import Findings, Path, suggestion
+from budgetware.policyfile.findings import MOST_PROBLEMS, Findings, Path, closest
 from budgetware.policyfile.tree import Entry, Items, Node, Scalar, Table
 from budgetware.units import shown
 
@@ -28,21 +29,28 @@ def effective(tree: Table, environment: str | None) -> Table:
 
 def report_near_misses(tree: Table, found: Findings) -> None:
     """Warn of names only a layer has that look like the name of something in the file."""
+    for environment, section, name, entry in islice(_new_names(tree), MOST_PROBLEMS):
+        known = _table(tree, section).entries
+        if meant := closest(name, known, _CLOSE):
+            found.report(
+                "new-in-environment",
+                f"{shown(name)} is new in environment {shown(environment)}",
+                f"did you mean `{meant}`?",
+                at=entry.key.span,
+                path=(ENVIRONMENTS, environment, section, name),
+                severity="warning",
+            )
+
+
+def _new_names(tree: Table) -> Iterator[tuple[str, str, str, Entry]]:
+    """Yield what only an environment has: the environment, the section, the name, the entry."""
     for environment in environments_of(tree):
         layer = _table(tree, ENVIRONMENTS, environment)
         for section in ("tiers", "stages", "routes"):
             known = _table(tree, section).entries
             for name, entry in _table(layer, section).entries.items():
-                if name in known or not get_close_matches(name, known, n=1, cutoff=_CLOSE):
-                    continue
-                found.report(
-                    "new-in-environment",
-                    f"{shown(name)} is new in environment {shown(environment)}",
-                    suggestion(name, known, section),
-                    at=entry.key.span,
-                    path=(ENVIRONMENTS, environment, section, name),
-                    severity="warning",
-                )
+                if name not in known:
+                    yield environment, section, name, entry
 
 
 def _table(tree: Table, *path: str) -> Table:

@@ -108,10 +108,6 @@ def _block(problem: Problem, file: str, lines: list[str], colour: bool) -> str: 
 
 def _excerpt(line: str, column: int) -> tuple[str, int]:
     """Return the part of *line* around *column*, and where in it the column is."""
-    shown = visible(line)
     offset = column - 1
-    if len(shown) <= _WIDEST:
-        return shown, offset
-    start = max(min(offset - _BEFORE, len(shown) - _WIDEST), 0)
-    cut = shown[start : start + _WIDEST]
-    return cut, offset - start
+    start = max(min(offset - _BEFORE, len(line) - _WIDEST), 0)
+    return visible(line[start : start + _WIDEST]), offset - start

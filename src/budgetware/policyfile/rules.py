@@ -11,7 +11,8 @@ RULES: Final[Mapping[str, str]] = MappingProxyType(
         # The text.
         "no-file": "The named policy file can be read.",
         "pyproject": "`tool.budgetware` in `pyproject.toml` names a file with `policy`.",
-        "too-large": "The file has at most a megabyte and 50000 values.",
+        "too-large": "The file has at most 256 KiB, 15000 keys and values, 100 environments, "
+        "and 30000 stages of routes for tiers.",
         "encoding": "The file is UTF-8.",
         "control-character": "Every character of the file can be seen.",
         "tab": "Lines are indented with spaces.",

@@ -1,6 +1,6 @@
 """Is this a text at all? Bytes are decoded and everything that is no policy file is refused.
 
-What passes is UTF-8 of at most a megabyte, without control characters and without tabs where
+What passes is UTF-8 of at most 256 KiB, without control characters and without tabs where
 YAML forbids them, so the parser only ever sees text that an editor shows as it is.
 """
 
@@ -9,14 +9,16 @@ from __future__ import annotations
 import codecs
 import re
 from bisect import bisect_right
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from budgetware.policyfile.findings import MOST_PROBLEMS, Span
+from budgetware.units import format_size
 
 if TYPE_CHECKING:
     from budgetware.policyfile.findings import Findings
 
-MOST_BYTES: Final = 1_000_000
+MOST_BYTES: Final = 256 * 1024
 
 _LINE_BREAK: Final = re.compile(r"\r\n|\r|\n")
 
@@ -26,7 +28,7 @@ _INVISIBLE: Final = re.compile(
     "[^\t\n\r -~\xa0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufefe"
     "\uff00-\ufffd\U00010000-\U0010ffff]",
 )
-_TAB_INDENT: Final = re.compile(r"^ *\t[ \t]*(?=[^ \t\r\n#])", re.MULTILINE)
+_TAB_INDENT: Final = re.compile(r"^ *+\t[ \t]*+(?=[^\r\n#])", re.MULTILINE)
 
 _OTHER_ENCODINGS: Final = {
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -38,33 +40,37 @@ _OTHER_ENCODINGS: Final = {
 
 def lines_of(text: str) -> list[str]:
     """Return the lines of *text* without their ends, as editors count them."""
-    return _LINE_BREAK.split(text)
+    # Thrice as fast as a pattern, and no other thread runs meanwhile.
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def read_text(source: str | bytes, found: Findings) -> str | None:
     """Return the text of *source*, or ``None`` when why there is none was reported to *found*."""
+    if _is_too_large(source):
+        found.report(
+            "too-large",
+            f"the file has more than {MOST_BYTES} bytes",
+            f"at most {format_size(MOST_BYTES)}, so that reading it holds up no request",
+            at=Span(1, 1),
+        )
+        return None
     text = _decode(source, found) if isinstance(source, bytes) else source
-    if text is None:
-        return None
-    if len(text) > MOST_BYTES:
-        _too_large(found)
-        return None
-    return text.removeprefix("\ufeff")
+    return None if text is None else text.removeprefix("\ufeff")
 
 
 def is_plain(text: str, found: Findings) -> bool:
     """Tell whether a parser may see *text*; characters that keep it from that are reported."""
-    invisible = list(_INVISIBLE.finditer(text))
-    tabs = list(_TAB_INDENT.finditer(text))
-    place = _Places(text)
-    for bad in invisible[: MOST_PROBLEMS + 1]:
+    invisible = list(islice(_INVISIBLE.finditer(text), MOST_PROBLEMS + 1))
+    tabs = list(islice(_TAB_INDENT.finditer(text), MOST_PROBLEMS + 1))
+    place = _Places(text if invisible or tabs else "")
+    for bad in invisible:
         found.report(
             "control-character",
             f"the character U+{ord(bad[0]):04X} is invisible",
             "remove it",
             at=place.of(bad.start()),
         )
-    for bad in tabs[: MOST_PROBLEMS + 1]:
+    for bad in tabs:
         found.report(
             "tab",
             "a tab indents this line",
@@ -79,10 +85,13 @@ def visible(line: str) -> str:
     return _INVISIBLE.sub("\ufffd", line.replace("\t", " "))
 
 
+def _is_too_large(source: str | bytes) -> bool:
+    if isinstance(source, bytes) or len(source) > MOST_BYTES:
+        return len(source) > MOST_BYTES
+    return len(source.encode(errors="surrogatepass")) > MOST_BYTES
+
+
 def _decode(source: bytes, found: Findings) -> str | None:
-    if len(source) > MOST_BYTES:
-        _too_large(found)
-        return None
     for mark, encoding in _OTHER_ENCODINGS.items():
         if source.startswith(mark):
             found.report("encoding", f"the file is {encoding}", "save it as UTF-8", at=Span(1, 1))
@@ -98,15 +107,6 @@ def _decode(source: bytes, found: Findings) -> str | None:
             at=_Places(before).of(len(before)),
         )
         return None
-
-
-def _too_large(found: Findings) -> None:
-    found.report(
-        "too-large",
-        f"the file has more than {MOST_BYTES} bytes",
-        "a policy file is smaller than a megabyte",
-        at=Span(1, 1),
-    )
 
 
 class _Places:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import yaml
 
-from budgetware.policyfile.findings import NOWHERE, Span
+from budgetware.policyfile.findings import Span
 from budgetware.policyfile.source import lines_of
 from budgetware.policyfile.syntax import explain_syntax
 from budgetware.units import shown
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from budgetware.policyfile.findings import Findings, Path
 
 DEEPEST: Final = 20
-MOST_NODES: Final = 50_000
+MOST_NODES: Final = 15_000
 
 _Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -52,11 +52,21 @@ _LONGEST_TRAP: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """One piece of text; *plain* when it was written without quotes."""
+    """One piece of text; *plain* when it was written without quotes.
+
+    A file has thousands, and the garbage collector looks at all their objects: one each is enough.
+    """
 
     text: str
     plain: bool
-    span: Span
+    line: int
+    column: int
+    length: int
+
+    @property
+    def span(self) -> Span:
+        """Where it is written."""
+        return Span(self.line, self.column, self.length)
 
     @property
     def is_null(self) -> bool:
@@ -158,7 +168,7 @@ class _Builder:
         self._found = found
         self._open: list[Table | Items] = []
         self._keys: list[Scalar | None] = []
-        self._unusable_key = Scalar("", plain=False, span=Span(0, 0))
+        self._unusable_key = Scalar("", False, 0, 0, 0)  # noqa: FBT003 - nowhere
         self._nodes = 0
         self._documents = 0
         self._skipped = 0
@@ -174,7 +184,12 @@ class _Builder:
         elif isinstance(event, yaml.NodeEvent):
             self._nodes += 1
             if self._nodes > MOST_NODES:
-                return self._stop("too-large", f"there are more than {MOST_NODES} values", event)
+                return self._stop(
+                    "too-large",
+                    f"there are more than {MOST_NODES} keys and values",
+                    event,
+                    "routes of one promise can be one route: `match` takes a list",
+                )
             self._check_properties(event)
             if isinstance(event, yaml.ScalarEvent):
                 self._add_scalar(event)
@@ -224,7 +239,7 @@ class _Builder:
     def _add_scalar(self, event: yaml.ScalarEvent) -> None:
         if self._skipped:
             return
-        scalar = Scalar(event.value, plain=not event.style, span=_span(event))
+        scalar = Scalar(event.value, not event.style, *_place(event))
         if self._expects_key():
             self._keys[-1] = self._checked_key(scalar)
         else:
@@ -321,8 +336,13 @@ class _Builder:
 
 
 def _span(event: yaml.Event) -> Span:
+    return Span(*_place(event))
+
+
+def _place(event: yaml.Event) -> tuple[int, int, int]:
+    """Return the line, the column and the length of what *event* is about."""
     start, end = event.start_mark, event.end_mark
     if start is None or end is None:
-        return NOWHERE
+        return 0, 0, 0
     length = end.column - start.column if end.line == start.line else 1
-    return Span(start.line + 1, start.column + 1, max(length, 1))
+    return start.line + 1, start.column + 1, max(length, 1)

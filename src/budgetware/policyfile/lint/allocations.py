@@ -7,7 +7,7 @@ more than the budget of any tier.
 from __future__ import annotations
 
 from math import fsum, inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from budgetware.policyfile.marks import limit_path, tiers_of
 from budgetware.policyfile.spending import SLACK_S, Item, Spending, table
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from budgetware.policyfile.findings import Findings, Path
     from budgetware.policyfile.lint.case import Case
     from budgetware.policyfile.marks import Marks
+
+_MOST_NAMED: Final = 5
 
 
 def _overcommitted(case: Case) -> None:
@@ -35,7 +37,8 @@ def _overcommitted(case: Case) -> None:
         limit, lack = format_duration(worst.plan.limit_s), format_duration(-worst.left_s)
         who = "requests that match no route" if route is None else f"route {shown(route.name)}"
         tiers = [shown(spending.plan.tier) for spending in over if spending.plan.tier]
-        of = f" (tier {', '.join(tiers)})" if tiers else ""
+        more = f" and {len(tiers) - _MOST_NAMED} more" if len(tiers) > _MOST_NAMED else ""
+        of = f" (tier {', '.join(tiers[:_MOST_NAMED])}{more})" if tiers else ""
         path: Path = ("stages",) if route is None else ("routes", route.name)
         inner = (*path, "stages") if case.marks.has(*path, "stages") else path
         case.found.report(

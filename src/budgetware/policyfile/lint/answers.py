@@ -23,8 +23,8 @@ _OF_RESPONSES = ("clock", "answers", "cache", "cancel_safe", "timer")
 def _order(case: Case) -> None:
     """Find answers listed twice, and answers after the rejection."""
     for name, route in case.policy.routes.items():
+        before: set[str] = set()
         for index, answer in enumerate(route.answers):
-            before = route.answers[:index]
             path = ("routes", name, "answers", index)
             if answer in before:
                 message = f"the answer {shown(answer)} is listed twice"
@@ -40,6 +40,7 @@ def _order(case: Case) -> None:
                     path=path,
                     severity="warning",
                 )
+            before.add(answer)
 
 
 def _material(case: Case) -> None:

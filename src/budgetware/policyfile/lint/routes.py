@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from budgetware._core.routes import Shape, shape
@@ -45,7 +46,7 @@ def _unknown_tiers(case: Case) -> None:
                 case.found.report(
                     "unknown-tier",
                     f"unknown tier {shown(tier)}",
-                    suggestion(tier, case.policy.tiers, "tiers"),
+                    partial(suggestion, tier, case.policy.tiers, "tiers"),
                     path=path,
                 )
 
@@ -62,7 +63,7 @@ def _unknown_stages(case: Case) -> None:
                 case.found.report(
                     "unknown-stage",
                     f"there is no stage {shown(stage)} to drop",
-                    suggestion(stage, case.policy.stages, "inherited stages"),
+                    partial(suggestion, stage, case.policy.stages, "inherited stages"),
                     path=("routes", name, "stages", stage),
                 )
 
