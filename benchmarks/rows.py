@@ -198,6 +198,21 @@ ROWS: Final = (
         digits=1,
     ),
     Row(
+        name="reload-held",
+        group="reload",
+        what="a reload of the largest policy files: longest hold of the interpreter",
+        goal=50.0,
+        unit=" ms",
+        digits=0,
+    ),
+    Row(
+        name="reload-look",
+        group="reload",
+        what="a look at a policy file that did not change",
+        unit=" us",
+        digits=0,
+    ),
+    Row(
         name="live-goodput",
         group="live",
         what="3x capacity: answers in time, of capacity",
