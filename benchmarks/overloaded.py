@@ -68,7 +68,6 @@ def main() -> None:
         backlog=4096,
     )
     listening.listen()  # whoever reads the port may connect at once
-    print(listening.getsockname()[1], flush=True)
     serve(config, listening)
 
 

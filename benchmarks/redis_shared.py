@@ -9,7 +9,6 @@ same and has no Redis. It prints its port first.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import sys
 from pathlib import Path
@@ -92,12 +91,10 @@ def main(kind: str, url: str | None = None) -> None:
         access_log=False,
         timeout_keep_alive=600,  # no request meets a connection that is being closed
     )
-    print(listening.getsockname()[1], flush=True)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads what is logged
     with contextlib.ExitStack() as stack:
         if kind != "full":
             stack.enter_context(deciding("answer"))
-        serve(config, listening)
+        serve(config, listening, silent=True)  # nobody reads what is logged
 
 
 if __name__ == "__main__":

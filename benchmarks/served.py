@@ -37,7 +37,6 @@ def main(name: str) -> None:
         log_level="error",
         access_log=False,
     )
-    print(listening.getsockname()[1], flush=True)
     serve(config, listening)
     print(json.dumps(telemetry.counts()), flush=True)
 

@@ -6,6 +6,7 @@ By SIGTERM, not by SIGINT: what is started by a job in the background of a scrip
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -15,10 +16,20 @@ import uvicorn
 LONGEST_END_S = 20.0
 
 
-def serve(config: uvicorn.Config, listening: socket.socket) -> None:
-    """Serve on *listening* until SIGTERM or Ctrl-C comes, and return."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+def serve(config: uvicorn.Config, listening: socket.socket, *, silent: bool = False) -> None:
+    """Print the port and serve on it until SIGTERM or Ctrl-C comes, then return.
+
+    Args:
+        config: What to serve, and how.
+        listening: A socket with an address.
+        silent: Print nothing after the port.
+
+    """
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn stops in order, then raises it again
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        print(listening.getsockname()[1], flush=True)
+        if silent:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import urllib.request
@@ -14,6 +15,9 @@ from tests.docs.test_pages import ROOT, blocks
 from tests.servers import free_port, wait_until
 
 README = ROOT / "README.md"
+PYTHON = os.environ.get("NEWCOMERS_PYTHON", sys.executable)
+"""What the applications run on: the tests' own environment, or one made as the page says."""
+
 DOCS = ROOT / "docs"
 
 
@@ -27,7 +31,7 @@ def serving(folder: Path, program: str) -> Iterator[str]:
     }[program]
     with (folder / "log.txt").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", program, *place],
+            [PYTHON, "-m", program, *place],
             cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,
