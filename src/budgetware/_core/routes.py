@@ -70,7 +70,8 @@ class RouteTable(Generic[T]):
 
     def __init__(self, entries: Iterable[tuple[Match, T]]) -> None:
         # Of equal shapes, a method's own come first, and GET's before anybody's for HEAD.
-        ranked = sorted(_ranked(entries), key=lambda entry: entry[:2])
+        # Sorting thousands by their shapes as well would hold every other thread up.
+        ranked = sorted(_ranked(entries), key=lambda entry: entry[1])
         self.literal: dict[str, dict[str, T]] = {}
         self._root: _Node[T] = _Node()
         for segments, _, method, value in ranked:
