@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import inf
+from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -130,23 +129,35 @@ class Race:
             self._timer.cancel()
             self._timer = None
 
-    @contextmanager
-    def scope(self) -> Iterator[None]:
-        """Run work that may be cancelled.
+    def __enter__(self) -> None:
+        """Run what follows as work that may be cancelled."""
+        # A generator in this place would leave a reference cycle for each request it cancels. And
+        # not ``Task.cancel``, which would leave threads behind that nobody waits for.
+        self._before_scope = self._cancelling()
+        self._scope = anyio.CancelScope()
+        self._scope.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        """End it.
 
         Raises:
             asyncio.CancelledError: The server has cancelled the request in the very turn of the
-                loop in which the scope was cancelled: anyio before 4.16 takes the two for one
-                (its issue 1214).
+                loop in which the work was cancelled: anyio before 4.16 takes the two for one (its
+                issue 1214).
 
         """
-        before = self._before_scope = self._cancelling()
-        # Not ``Task.cancel``, which would leave threads behind that nobody waits for.
-        with anyio.CancelScope() as scope:
-            self._scope = scope
-            yield
-        if scope.cancelled_caught and self._cancelling() > before:
+        scope = self._scope
+        if scope is None:
+            return None
+        swallowed = scope.__exit__(kind, error, trace)
+        if scope.cancelled_caught and self._cancelling() > self._before_scope:
             raise asyncio.CancelledError
+        return swallowed
 
     def _turn(self) -> None:
         """Take the turn, if it is still to be had."""

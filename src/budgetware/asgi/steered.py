@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -323,7 +322,7 @@ class SteeredExchange(AnsweringExchange):
         refreshes = given.stale and self.asked.method == "GET"
         return not (refreshes and self.keeping.may_refresh(self, menu))
 
-    def _enter_race(self) -> AbstractContextManager[None] | None:
+    def _enter_race(self) -> Race | None:
         """Set the clock going; return what to run the application in if it may be cancelled."""
         loop = _running_loop()
         if loop is None:
@@ -331,7 +330,7 @@ class SteeredExchange(AnsweringExchange):
         race = Race(self, loop)
         try:
             race.start()
-            scope = race.scope() if self.may_be_raced and self.may_be_cancelled else None
+            scope = race if self.may_be_raced and self.may_be_cancelled else None
         except Exception as error:  # noqa: BLE001 - nobody is answered by the clock, that is all
             self.engine.fault("race", error)
             scope = None
