@@ -110,6 +110,8 @@ def test_a_broken_step_leaves_every_client_one_response(name: str, faults: Fault
 
     for step in steps:
         for once in (False, True):
+            if once and faults.raised <= 1:
+                continue  # that was it already
             play = service(name)
             faults.arm(step, once=once)
             try:

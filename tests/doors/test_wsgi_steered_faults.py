@@ -111,6 +111,8 @@ def test_a_broken_step_leaves_every_client_one_response(
 
     for step in steps:
         for once in (False, True):
+            if once and faults.raised <= 1:
+                continue  # that was it already
             service = Service(name)
             faults.arm(step, once=once)
             try:
