@@ -23,7 +23,7 @@ POLICIES = ROOT / "tests" / "fixtures" / "policies"
     reason="this pydantic sorts the schema's keys, and there is no way to keep their order",
 )
 def test_the_shipped_schema_is_the_generated_one() -> None:
-    """`budgetware schema > src/budgetware/budgetware.schema.json` would change nothing."""
+    """Writing ``json_schema_text()`` to ``budgetware.schema.json`` would change nothing."""
     assert json_schema.shipped_schema_text() == json_schema.json_schema_text()
 
 
