@@ -32,14 +32,14 @@ class Keeping:
 
     """
 
-    __slots__ = ("_cache", "_cut", "_draft", "_gave_up", "_refresh", "_took_s", "whole")
+    __slots__ = ("_began", "_cache", "_cut", "_draft", "_gave_up", "_refresh", "whole")
 
     def __init__(self, cache: AsyncResponseCache) -> None:
         self._cache = cache
         self._draft: Draft | None = None
         self._cut = False
         self._gave_up = False
-        self._took_s = 0.0
+        self._began = 0.0
         self._refresh: Refresh | None = None
         self.whole = False
 
@@ -59,7 +59,8 @@ class Keeping:
         if draft is not None and self.whole and not hasattr(exchange, "error"):
             try:
                 clock = exchange.clock
-                self._cache.keep(draft, self._took_s, clock())
+                now = clock()
+                self._cache.keep(draft, now - self._began, now)
             except Exception as error:  # noqa: BLE001 - it is not kept, that is all
                 exchange.engine.fault("keep", error)
         refresh, self._refresh = self._refresh, None
@@ -125,8 +126,9 @@ class Keeping:
                 return
             clock = exchange.clock
             now = clock()
-            self._took_s = now - exchange.start
+            # Waits for a slow client are no part of the budget, and pass all the same.
+            self._began = exchange.start - getattr(exchange, "waited_s", 0.0)
             # A middleware in between may end what has failed; only the call's end tells then.
             if draft.tee.is_measured:
                 self._draft = None
-                self._cache.keep(draft, self._took_s, now)
+                self._cache.keep(draft, now - self._began, now)

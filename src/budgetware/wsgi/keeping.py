@@ -86,7 +86,9 @@ class Keeping:
             if exchange.course.skipped is None:
                 clock = exchange.clock
                 now = clock()
-                self._cache.keep(draft, now - exchange.start, now)
+                # Waits for a slow client are no part of the budget, and pass all the same.
+                waited_s = getattr(exchange, "waited_s", 0.0)
+                self._cache.keep(draft, now - exchange.start + waited_s, now)
         except Exception as error:  # noqa: BLE001 - likewise
             exchange.engine.fault("keep", error)
 
