@@ -160,7 +160,7 @@ class Exchange(Budget):
             await self.forward(message)
         finally:
             try:
-                self.engine.tell(self)
+                self.engine.finish(self)  # who was cancelled meanwhile has been told of
             except Exception as error:  # noqa: BLE001 - likewise
                 self.engine.fault("tell", error)
 

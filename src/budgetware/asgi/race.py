@@ -96,7 +96,7 @@ class Race:
 
         A task group prefers the errors of its tasks to a cancellation from outside.
         """
-        return self._cancelling() - _left_behind(error) > self._asked
+        return self._cancelling() - _left_behind(error, self._task) > self._asked
 
     def _cancelling(self) -> int:
         return 0 if self._task is None else self._task.cancelling()
@@ -167,7 +167,9 @@ class Race:
             self._exchange.engine.fault("race", error)
 
     def _take_turn(self) -> None:
-        self._timer = None
+        if self._timer is not None:  # the application has asked before it was due
+            self._timer.cancel()
+            self._timer = None
         exchange = self._exchange
         if exchange.turned is not None:
             self._answer_for(exchange.turned, Work.GIVEN_UP, always=True)
@@ -198,7 +200,8 @@ class Race:
         try:
             await exchange.answer(reason, work, always=always)
         except Exception as error:  # noqa: BLE001 - the application's own answer may still come
-            exchange.engine.fault("race", error)
+            if exchange.given is None:  # else it is the server's, who has nobody to send it to
+                exchange.engine.fault("race", error)
         finally:
             self._us = None
         if exchange.given is not None:
@@ -216,11 +219,18 @@ def _is_pending(task: asyncio.Task[object] | None) -> bool:
         return False
     # There is no public way to ask; anyio asks in the same way before it cancels a task.
     waiter = getattr(task, "_fut_waiter", None)
-    return bool(getattr(task, "_must_cancel", False)) or (waiter is not None and waiter.cancelled())
+    if getattr(task, "_must_cancel", False):
+        return True
+    if waiter is None or waiter.cancelled():
+        return waiter is not None
+    # A task it waits for is cancelled in its place, as are those that it has gathered.
+    if isinstance(waiter, asyncio.Task):
+        return _is_pending(waiter)
+    return bool(getattr(waiter, "_cancel_requested", False))
 
 
-def _left_behind(error: BaseException) -> int:
-    """Return how many cancellations the task group that has raised *error* has left behind.
+def _left_behind(error: BaseException, task: asyncio.Task[object] | None) -> int:
+    """Return how many cancellations of *task* its group that has raised *error* has left behind.
 
     Before Python 3.13 it cancels its own task when one of its tasks fails, and takes that back
     only where it interrupts something (python/cpython#116720).
@@ -231,6 +241,9 @@ def _left_behind(error: BaseException) -> int:
     raised_in = frames[-1][0] if frames else None
     if raised_in is None or raised_in.f_globals.get("__name__") != "asyncio.taskgroups":
         return 0
-    cancelled_its_own = getattr(raised_in.f_locals.get("self"), "_parent_cancel_requested", False)
+    group = raised_in.f_locals.get("self")
+    if getattr(group, "_parent_task", None) is not task:
+        return 0  # it was another task of the application's that it has cancelled
+    cancelled_its_own = getattr(group, "_parent_cancel_requested", False)
     interrupted = isinstance(error.__context__, asyncio.CancelledError)
     return int(cancelled_its_own and not interrupted)
