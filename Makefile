@@ -7,7 +7,12 @@ BIN    := $(VENV)/bin
 BENCH_PYTHON ?= $(shell for p in python3.13 $(HOME)/.pyenv/versions/3.13.*/bin/python $(PYTHON); \
 	do "$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: demo test coverage lint bench bench-live bench-redis clean
+# Worlds of a simulation, or the one that is shown; seconds of a soak.
+SEEDS   ?= 20000
+SEED    ?=
+SECONDS ?= 600
+
+.PHONY: demo test coverage lint simulate soak bench bench-live bench-redis clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python -m examples.demo $(ARGS)
@@ -26,6 +31,14 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The whole exchange on virtual time, from one seed for each world; `SEED=4711` shows that one.
+simulate: $(VENV)/.dev
+	$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+# A real server with everything on, under real clients, with a Redis that comes and goes.
+soak: $(VENV)/.dev
+	$(BIN)/python -m soak --seconds $(SECONDS)
 
 bench:
 	$(BENCH_PYTHON) benchmarks/run.py
