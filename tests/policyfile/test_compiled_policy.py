@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -270,14 +269,11 @@ environments:
     assert error.message.endswith("(tier `t`) (in environment `dev`)")
 
 
-def test_a_large_file_loads_in_no_time() -> None:
-    """A thousand routes are read, validated and linted in about a second."""
+def test_a_thousand_routes_are_all_there() -> None:
+    """How long that takes is told by ``benchmarks/run.py --only reload``."""
     routes = "".join(
         f"  r{i}:\n    match: GET /r{i}/{{x}}\n    stages: {{db: 5ms, ml: {{budget: 8ms}}}}\n"
         for i in range(1000)
     )
     text = "version: 1\ntiers: {a: {budget: 1s}, b: {budget: 60ms}}\nroutes:\n" + routes
-    started = time.process_time()
-    policy = compiled(text)
-    assert time.process_time() - started < 2  # one second, and room for slow machines
-    assert len(policy.routes) == 1000
+    assert list(compiled(text).routes) == [f"r{i}" for i in range(1000)]

@@ -452,6 +452,18 @@ def test_a_signal_reloads_and_then_does_what_it_did(
         signal.signal(signal.SIGUSR1, original)
 
 
+def test_a_signal_that_is_handled_outside_python_is_refused(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server written in C needs it; its handler could neither be called nor be put back."""
+    watch, _, _ = running
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: pytest.fail("its handler is gone"))
+
+    with pytest.raises(ValueError, match="signal 1 has a handler outside Python"):
+        watch.install_signal(signal.SIGHUP)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_child_starts_its_own_thread(tmp_path: Path) -> None:
     """After a fork the parent's thread is not there; starting again works, even mid-start."""

@@ -116,8 +116,17 @@ class PolicyWatch:
         """Reload on the signal *signum*, then do what its handler did before.
 
         Only the main thread may install signal handlers. Returns what takes it back.
+
+        Raises:
+            ValueError: The signal has a handler that is not Python's, as a server written in C has.
+
         """
         previous = signal.getsignal(signum)
+        if previous is None:  # it could neither be called nor be put back
+            raise ValueError(
+                f"signal {int(signum)} has a handler outside Python, which must stay; "
+                'choose another signal, or reload="file"'
+            )
 
         def handle(number: int, frame: FrameType | None) -> None:
             # It would come out of whatever the main thread is at. Without a thread the order waits.
