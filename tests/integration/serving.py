@@ -133,36 +133,41 @@ class Gunicorn:
 
     """
 
-    def __init__(self, folder: Path, code: str, *options: str) -> None:
+    def __init__(self, folder: Path, code: str, *options: str, **environ: str) -> None:
         self.kind = " ".join(options)
         (folder / "served.py").write_text(code)
+        (folder / "conf.py").write_text(_CONF)
         self._folder = folder
         self.port = free_port()
         self._errors = (folder / "stderr.txt").open("wb")
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-W", "error", "-m", "gunicorn", f"--bind=127.0.0.1:{self.port}"),
-                *("--chdir", str(folder), "--log-level=warning", *options, "served:app"),
+                *("--chdir", str(folder), "--config", str(folder / "conf.py")),
+                *("--log-level=warning", *options, "served:app"),
             ],
-            env={**os.environ, "FACTS": str(folder / "facts.jsonl")},
+            env={**os.environ, **environ, "FACTS": str(folder / "facts.jsonl")},
             stderr=self._errors,
         )
 
-    def wait(self) -> None:
-        """Return when it answers."""
-        wait_until(self._answers, "gunicorn answers")
+    def wait(self, more: int = 0) -> None:
+        """Return when all its workers serve, and *more* that took the place of others."""
+        wait_until(lambda: self._all_serve(more), "gunicorn's workers serve")
 
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError):
-            return request(self.port, "GET", "/ready")[0] > 0
-        return False
+    def _all_serve(self, more: int) -> bool:
+        file = self._folder / "workers.txt"
+        begun = file.read_text().splitlines() if file.exists() else []
+        return bool(begun) and len(begun) >= int(begun[0]) + more
 
     def stop(self) -> None:
         """Stop it gracefully and wait for its end."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=20)
-        self._errors.close()
+        try:
+            self.process.wait(timeout=20)
+        finally:
+            self.process.kill()
+            self._errors.close()
 
     @property
     def errors(self) -> str:
@@ -178,10 +183,19 @@ class Gunicorn:
         return [fact for fact in facts if fact.get("route") != "ours"]
 
 
+_CONF = """
+def post_worker_init(worker):
+    # A signal that comes to a worker before this is lost, and so is who waits for it to stop
+    # (benoitc/gunicorn#1910).
+    with open("workers.txt", "a") as workers:
+        workers.write(f"{worker.cfg.workers}\\n")
+"""
+
+
 @contextlib.contextmanager
-def gunicorn(folder: Path, code: str, *options: str) -> Iterator[Gunicorn]:
+def gunicorn(folder: Path, code: str, *options: str, **environ: str) -> Iterator[Gunicorn]:
     """Run gunicorn around the ``app`` of *code*."""
-    server = Gunicorn(folder, code, *options)
+    server = Gunicorn(folder, code, *options, **environ)
     try:
         server.wait()
         yield server

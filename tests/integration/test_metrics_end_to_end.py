@@ -6,10 +6,7 @@ What arrives must equal what the records of the same run say.
 from __future__ import annotations
 
 import collections
-import http.client
-import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +23,8 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 from tests.integration.otlp_backend import Backend
-from tests.servers import Collector, free_port, wait_until
+from tests.integration.serving import gunicorn, request
+from tests.servers import Collector
 from tests.telemetry.driving import (
     Service,
     durations,
@@ -171,59 +169,33 @@ app = BudgetMiddleware(answer, policy=policy)
 @pytest.mark.server
 def test_workers_of_a_preloaded_gunicorn_add_up(tmp_path: Path) -> None:
     """Three forked workers push to one collector: their totals are the requests, none hangs."""
-    (tmp_path / "served.py").write_text(APP)
-    port = free_port()
+    served: collections.Counter[bytes] = collections.Counter()
+
+    def ask() -> None:
+        for _ in range(100):
+            served[request(server.port, "GET", "/r")[1]] += 1
+
     with Collector() as collector:
-        server = subprocess.Popen(
-            [
-                sys.executable,
-                *("-m", "gunicorn", "--preload", "--workers=3", f"--bind=127.0.0.1:{port}"),
-                *("--chdir", str(tmp_path), "--log-level=error", "served:app"),
-            ],
-            env={**os.environ, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": collector.endpoint},
-        )
-        try:
-            served: collections.Counter[str] = collections.Counter()
-            wait_until(lambda: _get(port, served), "gunicorn answered")
-            clients = [
-                threading.Thread(target=lambda: [_get(port, served) for _ in range(100)])
-                for _ in range(4)
-            ]
+        where = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": collector.endpoint}
+        with gunicorn(tmp_path, APP, "--preload", "--workers=3", **where) as server:
+            clients = [threading.Thread(target=ask) for _ in range(4)]
             for client in clients:
                 client.start()
             for client in clients:
                 client.join()
-        finally:
-            server.send_signal(signal.SIGTERM)
-            stopped = time.monotonic()
-            server.wait(timeout=15)
-        assert time.monotonic() - stopped < 5
 
     backend = Backend()
     backend.take(collector.received)
-    assert sum(served.values()) == 401
+    assert sum(served.values()) == 400
     assert len(served) >= 2
     route = {(names.ROUTE, "r")}
-    assert sum(backend.numbers[names.REQUESTS].values()) == 401
+    assert sum(backend.numbers[names.REQUESTS].values()) == 400
     assert (
-        backend.numbers[names.REQUESTS][frozenset(route | {(names.OUTCOME, "unbudgeted")})] == 401
+        backend.numbers[names.REQUESTS][frozenset(route | {(names.OUTCOME, "unbudgeted")})] == 400
     )
-    assert backend.histograms[names.REQUEST_DURATION][frozenset(route)].count == 401
+    assert backend.histograms[names.REQUEST_DURATION][frozenset(route)].count == 400
     stage = backend.histograms[names.STAGE_DURATION][frozenset(route | {(names.STAGE, "db")})]
-    assert sum(stage.counts) == stage.count == 401
-
-
-def _get(port: int, served: collections.Counter[str]) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/r")
-        answer = connection.getresponse()
-        served[answer.read().decode()] += 1
-    except OSError:
-        return False
-    finally:
-        connection.close()
-    return answer.status == 200
+    assert sum(stage.counts) == stage.count == 400
 
 
 EXIT = """
