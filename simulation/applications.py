@@ -12,7 +12,6 @@ import contextlib
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context
-from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -103,7 +102,7 @@ class Run:
         is_partial: Whether that was so when it began to respond.
         gives_up: Whether it does not mean to send a whole response.
         has_failed: Whether a move of its has.
-        asked_at: In which turn of the loop it first asked for something smaller.
+        asks_for_less: Whether it has asked for something smaller.
         is_odd: Whether it has held the clock off, or found out what its tier is.
         began_s: When it began.
 
@@ -118,9 +117,8 @@ class Run:
         self.response = Response(self.rng, request.mark, odd=odd)
         self.fallbacks = 0
         self.is_partial = False
-        self.gives_up = self.is_odd = self.has_failed = False
+        self.gives_up = self.is_odd = self.has_failed = self.asks_for_less = False
         self.began_s = world.time.now
-        self.asked_at = inf
 
     @property
     def is_at_work(self) -> bool:
@@ -191,13 +189,13 @@ def _draw(rng: Random, depth: int, *, threads: bool) -> Move:
 
 
 def _made(move: Move) -> Move:
-    """Return *move*, which takes note of when it asks for something smaller, and if it fails."""
+    """Return *move*, which takes note of that it asks for something smaller, or fails."""
 
     async def noting(run: Run) -> None:
         try:
             await move(run)
         except AnswerNow:
-            run.asked_at = min(run.asked_at, run.world.turns)
+            run.asks_for_less = True
             raise
         except BackendError:
             run.has_failed = True

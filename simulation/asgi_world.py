@@ -163,11 +163,6 @@ class AsgiWorld(World):
 
         return cheap
 
-    @property
-    def turns(self) -> int:
-        """How often everybody who was ready has had a turn."""
-        return self.loop.turns
-
     async def _happens(self, at_s: float, happens: Callable[[], object]) -> None:
         await asyncio.sleep(at_s)
         happens()
@@ -199,7 +194,7 @@ class AsgiWorld(World):
             self.note(f"server {number}", "cancels it")
             self.met["requests the server cancels"] += 1
             for passage in self.passages.of(number):
-                passage.cancelled(self.turns)
+                passage.cancelled()
             self.gave_up += 1
 
     async def _client(self, request: Request) -> None:

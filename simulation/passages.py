@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 ANSWER: Final = b"budgetware-answer"
 PARTIAL: Final = b"partial"
 
-HEARD_IN: Final = 1
-"""In so many turns of the loop whoever is cancelled has heard of it."""
-
 Broken = Callable[[str, str], None]
 """Hears of what does not hold: the invariant, and what there is instead."""
 
@@ -65,14 +62,13 @@ class Passage:
         self._result: object = None
         self._cancelling_inside = 0
         self._budget = self._outer = current_budget.get()
-        self.cancels = self.late_cancels = self._last_cancel_at = 0
+        self.cancels = self.late_cancels = 0
 
-    def cancelled(self, at: int) -> None:
-        """Note that the server has cancelled the request, in turn *at* of the loop."""
+    def cancelled(self) -> None:
+        """Note that the server has cancelled the request."""
         if not self.over:
             self.cancels += 1
             self.late_cancels += self.entered and not self.inside
-            self._last_cancel_at = at
 
     async def within(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the application, and look at what leaves it."""
@@ -170,15 +166,12 @@ class Passage:
     def _is_excused(self) -> bool:
         """Tell whether a cancel that was left for something smaller is the application's affair.
 
-        It had heard of every cancel before it asked for that. Or, before Python 3.13, a task of its
-        had failed as well: what that leaves behind cannot be told from the server's then
-        (python/cpython#116720).
+        Before Python 3.13, a task of its had failed as well: what that leaves behind cannot be told
+        from the server's then (python/cpython#116720).
         """
         if self.left_with is None or turn_of(self.left_with, self._budget) is None:
             return False
-        run = self._run_of()
-        had_heard = run.asked_at >= self._last_cancel_at + HEARD_IN
-        return had_heard or (run.has_failed and sys.version_info < (3, 13))
+        return self._run_of().has_failed and sys.version_info < (3, 13)
 
     @property
     def answer(self) -> bytes | None:

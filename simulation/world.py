@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextvars import Context
 from functools import partial
-from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -157,11 +156,6 @@ class World:
     def request(self, number: int) -> Request:
         """Return request *number*."""
         return self._by_number[number]
-
-    @property
-    def turns(self) -> int:
-        """How often everybody who was ready has had a turn."""
-        return 0
 
     @property
     def tiers(self) -> tuple[str, ...]:
@@ -315,7 +309,7 @@ class World:
             for (_, mode, passage), count in door.engine.tally.admission.items():
                 self.met[f"{passage} in {mode}"] += count
         for run in self.runs.values():
-            self.met["requests that ask for less"] += run.asked_at < inf
+            self.met["requests that ask for less"] += run.asks_for_less
         if self.redis is not None:
             self.met["responses found in a redis"] += self.redis.found
 

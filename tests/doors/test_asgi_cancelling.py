@@ -170,3 +170,108 @@ def test_the_servers_cancel_is_heard_in_the_turn_in_which_a_child_asks_to_degrad
                 play.check()
 
     assert set(heard) == {False, True}
+
+
+async def in_nested_groups(child: Child) -> None:
+    """Run *child* two groups down, with work in both."""
+
+    async def inner() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child())
+            await asyncio.sleep(9)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(inner())
+        await asyncio.sleep(9)
+
+
+async def beside_work_in_anyios(child: Child) -> None:
+    """Run *child* in anyio's group, which works on meanwhile."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(child)
+        await anyio.sleep(9)
+
+
+async def while_it_cleans_up(child: Child) -> None:
+    """Run *child* when the cancellation has been heard."""
+    try:
+        await asyncio.sleep(9)
+    finally:
+        await child()
+
+
+@pytest.mark.parametrize("cancel_safe", [False, True])
+@pytest.mark.parametrize(
+    "within",
+    [in_a_task_group, in_anyios, in_nested_groups, beside_work_in_anyios, while_it_cleans_up],
+)
+def test_the_servers_cancel_is_heard_though_a_child_asks_to_degrade_behind_it(
+    within: Callable[[Child], Awaitable[None]], *, cancel_safe: bool
+) -> None:
+    """The application is on its way out already; its client may be answered all the same."""
+
+    async def child() -> None:
+        await asyncio.shield(asked.wait())
+        budget.degrade("no_model")
+
+    async def endpoint(_: Request) -> Response:
+        await within(child)
+        raise AssertionError
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(play.asking())
+        await asyncio.sleep(AT_S)
+        task.cancel()
+        asked.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asked = asyncio.Event()
+    play = Play(endpoint, replace(SIGNALS, cancel_safe=cancel_safe))
+    play.time.run(cancelled())
+
+    assert sum(play.outcomes.values()) == 1
+    play.check()
+
+
+def test_a_failed_group_and_a_request_for_less_are_no_cancel_of_the_servers() -> None:
+    """Not even where both groups have cancelled the request's task in their way."""
+
+    async def asks() -> None:
+        await asyncio.sleep(0.01)
+        budget.degrade("no_model")
+
+    async def endpoint(_: Request) -> Response:
+        with contextlib.suppress(BaseExceptionGroup):
+            await in_a_task_group(fails)
+        with contextlib.suppress(BaseExceptionGroup):
+            await in_a_task_group(fails)
+        await in_a_task_group(asks)
+        raise AssertionError
+
+    answered = (play := Play(endpoint)).ask()
+
+    assert answered.complete
+    assert play.outcomes == {"degraded": 1}
+    play.check()
+
+
+def test_work_that_was_cancelled_by_others_in_the_clocks_turn_is_cancelled_soon_after() -> None:
+    """A timeout of the application's falls into it; the clock looks again."""
+
+    async def endpoint(_: Request) -> Response:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.08):
+                try:
+                    await asyncio.sleep(9)
+                finally:
+                    await asyncio.sleep(0.04)  # it takes a while to end
+        await asyncio.sleep(9)
+        raise AssertionError
+
+    play = Play(endpoint, CANCELLED)
+    answered = play.ask()
+
+    assert (answered.kind, answered.complete) == ("static", True)
+    assert play.ended_at_s < 0.3
+    play.check()

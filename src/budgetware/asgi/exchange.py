@@ -67,13 +67,14 @@ class Exchange(Budget):
 
         async def timed_receive() -> Message:
             nonlocal pending
-            if not pending:
+            # Who has begun to respond is at work, and only listens for the client's leaving.
+            if not pending or hasattr(self, "status"):
                 return await receive()
-            before = self._wait()
+            before = self._receiving()
             try:
                 message = await receive()
             finally:
-                self._resume(before)
+                self._received(before)
             try:
                 kind = message["type"]
                 if kind == "http.request":
@@ -137,6 +138,15 @@ class Exchange(Budget):
             self.engine.fault("clock", error)
             return inf  # as the beginning of a wait, it makes no wait
         return now
+
+    def _receiving(self) -> float:
+        """Return when a wait for the request's body begins."""
+        return self._wait()
+
+    def _received(self, before: float) -> None:
+        """Leave out a wait for the request's body, unless the response has begun meanwhile."""
+        if not hasattr(self, "status"):
+            self._resume(before)
 
     async def _send_part(self, message: Message) -> None:
         # The server holds a send back while the client does not read.

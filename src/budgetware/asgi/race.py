@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import traceback
+from collections.abc import Mapping
 from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,9 @@ from budgetware.answers.menu import Work
 
 if TYPE_CHECKING:
     from budgetware.asgi.answering import AnsweringExchange
+
+LOOK_AGAIN_S: Final = 0.05
+"""How long work is left alone that others are cancelling just now."""
 
 LEAST_AHEAD_S: Final = 0.0005
 """A turn this close to its time is taken at once and not waited for again."""
@@ -37,6 +41,7 @@ class Race:
 
     __slots__ = (
         "_asked",
+        "_before",
         "_before_scope",
         "_exchange",
         "_late",
@@ -56,7 +61,7 @@ class Race:
         self._late = False
         # The request's own task, and how many cancellations it has been asked for by others.
         self._task = asyncio.current_task(loop)
-        self._asked = self._before_scope = self._cancelling()
+        self._asked = self._before = self._before_scope = self._cancelling()
 
     def start(self) -> None:
         """Make the appointment, or a new one under another promise."""
@@ -87,16 +92,21 @@ class Race:
 
     def turn(self) -> None:
         """Answer at once, as the application was left for it; from any thread."""
-        # What is asked for from now on is the server's, or a task group's that is left with it.
-        self._asked = self._cancelling() - _is_pending(self._task)
+        if not _GROUPS_TAKE_BACK:
+            # What is asked for from now on is the server's, or a group's that is left with it.
+            self._asked = self._cancelling() - _is_pending(self._task)
         self._loop.call_soon_threadsafe(self._turn)
 
     def was_cancelled(self, error: BaseException) -> bool:
-        """Tell whether the server has cancelled the request in the turn in which *error* left it.
+        """Tell whether the server has cancelled the request that *error* has left.
 
-        A task group prefers the errors of its tasks to a cancellation from outside.
+        A task group prefers the errors of its tasks to a cancellation from outside, and so does
+        who asks for something smaller while he cleans up after one.
         """
-        return self._cancelling() - _left_behind(error, self._task) > self._asked
+        cancelling = self._cancelling() - _left_behind(error, self._task)
+        return cancelling > self._asked or (
+            cancelling > self._before and _was_heard(error, self._task)
+        )
 
     def _cancelling(self) -> int:
         return 0 if self._task is None else self._task.cancelling()
@@ -182,8 +192,11 @@ class Race:
         if exchange.given is not None:
             # Who is being cancelled by others is left alone. Before Python 3.13 so is who was in a
             # task group that failed: the task is never told that it was cancelled for nothing.
-            others = self._cancelling() > self._before_scope
-            if self._scope is not None and not exchange.is_over and not others:
+            if self._scope is None or exchange.is_over:
+                return
+            if self._cancelling() > self._before_scope:
+                self._timer = self._loop.call_later(LOOK_AGAIN_S, self._turn)
+            else:
                 self._scope.cancel()
         elif exchange.may_be_raced:
             if exchange.course.spare_s(exchange.remaining()) > LEAST_AHEAD_S:
@@ -229,21 +242,58 @@ def _is_pending(task: asyncio.Task[object] | None) -> bool:
     return bool(getattr(waiter, "_cancel_requested", False))
 
 
-def _left_behind(error: BaseException, task: asyncio.Task[object] | None) -> int:
-    """Return how many cancellations of *task* its group that has raised *error* has left behind.
+_GROUPS_TAKE_BACK: Final = sys.version_info >= (3, 13)
+"""Whether a task group takes back that it cancels its own task when one of its tasks fails.
 
-    Before Python 3.13 it cancels its own task when one of its tasks fails, and takes that back
-    only where it interrupts something (python/cpython#116720).
-    """
-    if sys.version_info >= (3, 13) or not isinstance(error, BaseExceptionGroup):
+Before, it does so only where it has interrupted something (python/cpython#116720), so that a task
+may have been asked to cancel once and again, and nobody has asked for it.
+"""
+
+
+def _left_behind(error: BaseException, task: asyncio.Task[object] | None) -> int:
+    """Return how many cancellations of *task* its group that has raised *error* has left behind."""
+    if _GROUPS_TAKE_BACK or not _has_cancelled_its_own(error, task):
         return 0
-    frames = list(traceback.walk_tb(error.__traceback__))
-    raised_in = frames[-1][0] if frames else None
-    if raised_in is None or raised_in.f_globals.get("__name__") != "asyncio.taskgroups":
-        return 0
-    group = raised_in.f_locals.get("self")
-    if getattr(group, "_parent_task", None) is not task:
-        return 0  # it was another task of the application's that it has cancelled
-    cancelled_its_own = getattr(group, "_parent_cancel_requested", False)
-    interrupted = isinstance(error.__context__, asyncio.CancelledError)
-    return int(cancelled_its_own and not interrupted)
+    return int(not isinstance(error.__context__, asyncio.CancelledError))
+
+
+def _was_heard(error: BaseException, task: asyncio.Task[object] | None) -> bool:
+    """Tell whether *error* was raised while a cancellation from outside was on its way out."""
+    raised: BaseException | None = error
+    while raised is not None and not _has_cancelled_its_own(raised, task):
+        module, group = _raised_in_group(raised)
+        # One of asyncio that waits for its tasks keeps here what it has heard. One of anyio takes
+        # all of its own back, and leaves no trace of others.
+        heard = group.get("propagate_cancellation_error")
+        if module == _OF_ANYIO or _is_from_outside(heard) or _is_from_outside(raised):
+            return True
+        raised = raised.__context__
+    return False
+
+
+def _is_from_outside(error: object) -> bool:
+    # anyio says in the message of its own cancellations that they are.
+    return isinstance(error, asyncio.CancelledError) and "cancel scope" not in str(error)
+
+
+def _has_cancelled_its_own(error: BaseException, task: asyncio.Task[object] | None) -> bool:
+    """Tell whether *error* was raised by a group that has cancelled *task*, which is its own."""
+    _, variables = _raised_in_group(error)
+    group = variables.get("self")
+    # It may have been another task of the application's that it has cancelled.
+    is_its_own = task is not None and getattr(group, "_parent_task", None) is task
+    return is_its_own and bool(getattr(group, "_parent_cancel_requested", False))
+
+
+def _raised_in_group(error: BaseException) -> tuple[str, Mapping[str, object]]:
+    """Return the module of the task group that has raised *error*, and its method's variables."""
+    if isinstance(error, BaseExceptionGroup):
+        for frame, _ in list(traceback.walk_tb(error.__traceback__))[-1:]:
+            module = frame.f_globals.get("__name__")
+            if module in {_OF_ASYNCIO, _OF_ANYIO}:
+                return module, frame.f_locals
+    return "", {}
+
+
+_OF_ASYNCIO: Final = "asyncio.taskgroups"
+_OF_ANYIO: Final = "anyio._backends._asyncio"

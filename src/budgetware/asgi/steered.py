@@ -45,7 +45,8 @@ class SteeredExchange(AnsweringExchange):
     Attributes:
         menu_of: Returns the menu of a tier that becomes known on the way.
         keeping: Takes note of the application's response.
-        shields: One for each shield that is held, and each wait for an upload.
+        shields: One for each shield that is held, and each wait for the client.
+        receives: How many waits for the request's body there are.
         race: The clock's side, ``None`` where there is no asyncio loop.
         timed_answer: Whether the response tells where the time went.
 
@@ -55,6 +56,7 @@ class SteeredExchange(AnsweringExchange):
         "keeping",
         "menu_of",
         "race",
+        "receives",
         "shields",
         "timed_answer",
     )
@@ -62,6 +64,7 @@ class SteeredExchange(AnsweringExchange):
     menu_of: MenuOf
     keeping: Keeping
     shields: list[None]
+    receives: int
     race: Race | None
     timed_answer: bool
 
@@ -72,6 +75,7 @@ class SteeredExchange(AnsweringExchange):
         self.menu_of = menu_of
         self.keeping = keeping
         self.shields = []
+        self.receives = 0
         self.menu = self.given = self.race = self.turned = None
         self.begun = self.is_over = False
 
@@ -147,6 +151,8 @@ class SteeredExchange(AnsweringExchange):
         except Exception:  # noqa: BLE001 - it is no message, and the server says so
             begins = False
         self.keeping.note(self, message)
+        if begins and self.receives:
+            self._only_listens()
         if self.given is None and self.turned is None:
             if begins:
                 self.begun = True
@@ -346,6 +352,25 @@ class SteeredExchange(AnsweringExchange):
         super()._resume(before)
         self.resumed()
         self.unshield()
+
+    def _receiving(self) -> float:
+        self.receives += 1
+        return super()._receiving()
+
+    def _received(self, before: float) -> None:
+        if self.receives:
+            self.receives -= 1
+            self._resume(before)
+
+    def _only_listens(self) -> None:
+        """Take who waits for the request's body for one who listens for the client's leaving.
+
+        The response begins without that body. Whoever sends it is at work, and holds his slot.
+        """
+        while self.receives:
+            self.receives -= 1
+            self.resumed()
+            self.unshield()
 
     async def _send_at_leisure(self, sending: Awaitable[None]) -> None:
         """Hold no slot while the last of the response leaves: its client may be slow to read."""
