@@ -133,6 +133,10 @@ class Race:
         if self._us is not None:
             self._us.cancel()
 
+    def forget(self) -> None:
+        """Forget the task, which keeps its error, whose traceback keeps the frames that keep this."""
+        self._task = self._scope = None
+
     def _stop(self) -> None:
         self._late = False
         if self._timer is not None:

@@ -244,7 +244,9 @@ class SteeredExchange(AnsweringExchange):
         elif self.end is None:
             Exchange.finish(self)
         self._leave(full=self.keeping.whole)
-        self.race = None  # each has the other: only the garbage collector would find them
+        race, self.race = self.race, None  # each has the other: only the collector would find them
+        if race is not None:
+            race.forget()
 
     def _leave(self, *, full: bool) -> None:
         course = getattr(self, "course", None)
