@@ -37,19 +37,29 @@ class Server:
         self.door = BudgetMiddleware(app, policy=ONE, clock=self.time)
 
     async def ask(
-        self, method: str = "GET", sends_after_s: float = 0.0, reads_after_s: float = 0.0
+        self,
+        method: str = "GET",
+        sends_after_s: float = 0.0,
+        reads_after_s: float = 0.0,
+        begins_after_s: float = 0.0,
     ) -> int:
         """Send a request whose client takes so long for each message; return the status."""
         answered = Answered()
 
+        sent = False
+
         async def receive() -> Message:
+            nonlocal sent
+            if sent:
+                await asyncio.Event().wait()
             await asyncio.sleep(sends_after_s)
+            sent = True
             return {"type": "http.request", "body": b"x" * (sends_after_s > 0), "more_body": False}
 
         async def send(message: Message) -> None:
             answered.messages.append(message)
-            if message["type"] == "http.response.body":
-                await asyncio.sleep(reads_after_s)
+            is_body = message["type"] == "http.response.body"
+            await asyncio.sleep(reads_after_s if is_body else begins_after_s)
 
         scope = {"type": "http", "method": method, "path": "/signals", "headers": []}
         await self.door(scope, receive, send)
@@ -122,6 +132,65 @@ def test_a_client_that_does_not_read_holds_no_slot(app: Any) -> None:
     found = server.statuses({"reads_after_s": 5.0}, SOON_S, LATER_S, 4.0, 4.9)
 
     assert found == [NO, OK, OK, OK, OK]
+
+
+def test_a_client_that_has_not_read_the_response_before_holds_no_slot() -> None:
+    """A server holds back the start of the second response on its connection."""
+    server = Server(streams)
+
+    found = server.statuses({"begins_after_s": 5.0}, SOON_S, LATER_S, 4.0, 5.5)
+
+    assert found == [NO, OK, OK, OK, OK]
+
+
+async def listens_and_streams(
+    send: Send, receive: Receive, works_s: float, parts: Iterable[Message]
+) -> None:
+    """Send a response while another task listens for the client's leaving, as Starlette does."""
+
+    async def listens() -> None:
+        while True:
+            await receive()
+
+    listener = asyncio.create_task(listens())
+    await asyncio.sleep(0)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await asyncio.sleep(works_s)
+    for part in parts:
+        await send(part)
+    listener.cancel()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_who_only_listens_for_the_clients_leaving_is_not_idle(method: str) -> None:
+    """A body that is announced and never sent makes no room beside work that does not need it."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        works_s = 5.0 if scope["method"] == method else 0.0
+        parts = [{"type": "http.response.body", "body": b"full"}]
+        await listens_and_streams(send, receive, works_s, parts)
+
+    server = Server(app)
+    slow = {"method": method, "sends_after_s": 60.0}
+
+    assert server.statuses(slow, SOON_S, LATER_S, 4.9) == [NO, NO, NO, OK]
+
+
+@pytest.mark.parametrize("late_s", [0.01, 0.5, 3.0])
+def test_a_late_byte_of_the_request_makes_no_slow_reader_busy(late_s: float) -> None:
+    """Its slot is lent as long as the response waits for it."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        parts = [
+            {"type": "http.response.body", "body": b"fu", "more_body": True},
+            {"type": "http.response.body", "body": b"ll"},
+        ]
+        await listens_and_streams(send, receive, 0.0, parts)
+
+    server = Server(app)
+    slow = {"sends_after_s": late_s, "reads_after_s": 5.0}
+
+    assert server.statuses(slow, LATER_S, 1.0, 4.0, 6.0) == [OK, OK, OK, OK, OK]
 
 
 def test_work_is_not_idle() -> None:

@@ -158,8 +158,12 @@ class SteeredExchange(AnsweringExchange):
                 self.begun = True
                 message = self._marked(message)
             sending = (TimedExchange if self.timed_answer else Exchange).send(self, message)
-            ends = self.end is not None and hasattr(self, "visit")
-            return self._send_at_leisure(sending) if ends else sending
+            if hasattr(self, "visit"):
+                if begins:
+                    return self._send_start(sending)
+                if self.end is not None:
+                    return self._send_at_leisure(sending)
+            return sending
         return dropped(self)
 
     def _marked(self, message: Message) -> Message:
@@ -373,6 +377,14 @@ class SteeredExchange(AnsweringExchange):
             self.receives -= 1
             self.resumed()
             self.unshield()
+
+    async def _send_start(self, sending: Awaitable[None]) -> None:
+        """Lend the slot while a server holds it back: its client has not read the one before."""
+        before = self._wait()
+        try:
+            await sending
+        finally:
+            self._resume(before)
 
     async def _send_at_leisure(self, sending: Awaitable[None]) -> None:
         """Hold no slot while the last of the response leaves: its client may be slow to read."""
