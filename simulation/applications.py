@@ -109,7 +109,8 @@ class Run:
     """
 
     def __init__(self, request: Request, world: World) -> None:
-        self._working = 0
+        self._working = self._receiving = 0
+        self._responds = False
         self.request = request
         self.world = world
         self.rng = Random(request.seed)
@@ -122,8 +123,20 @@ class Run:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether it does anything but wait for its client."""
-        return self._working > 0
+        """Whether it does anything but wait for its client.
+
+        Who receives beside a response that has begun only listens for the client's leaving.
+        """
+        return self._working > (0 if self._responds else self._receiving)
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Wait for the request's body meanwhile."""
+        self._receiving += 1
+        try:
+            yield
+        finally:
+            self._receiving -= 1
 
     @contextmanager
     def working(self, change: int = 1) -> Iterator[None]:
@@ -136,6 +149,7 @@ class Run:
 
     def begin(self) -> None:
         """Take note that the response begins."""
+        self._responds = True
         self.is_partial = self.fallbacks > 0
         self.world.responds(self)
 

@@ -40,7 +40,7 @@ class AsgiRun(Run):
         self.gives_up = self._ending in {"silent", "torn"}
 
     async def _receive(self) -> Message:
-        with self.working(-1):
+        with self.receiving():
             return await self._server_receive()
 
     async def _send(self, message: Message) -> None:

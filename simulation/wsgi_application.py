@@ -119,7 +119,7 @@ class WsgiRun(Run):
 
     def _work(self) -> None:
         if self._reads is not None:
-            with self.working(-1):
+            with self.receiving():
                 self._reads(self._environ["wsgi.input"])
         for move in self._moves:
             driven(self._threads, move(self))
