@@ -16,7 +16,7 @@ from budgetware._core.forecast import Forecast
 from budgetware._core.outlook import RouteForecast
 from budgetware._core.path import Path
 from budgetware._core.policy import Mode, Plan
-from budgetware._core.steering import Steering, Traffic
+from budgetware._core.steering import MOST_UNSERVED, Steering, Traffic
 from budgetware.testing import deciding
 
 PLAN = Plan(route="signals", tier="pro", limit_s=LIMIT_S, mode=Mode.ENFORCE)
@@ -241,9 +241,22 @@ def test_a_refused_request_teaches_only_what_refusing_takes(
     )
     play = Decided()
     course = play.begin().course
-    course.leave(play.clock() + TICK, full=True, refused=True)
+    course.leave(play.clock() + TICK, full=True, status=404)
 
     assert len(refusals) == 1
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_redirect_teaches_where_that_is_what_the_route_is_for(
+    taught: Taught, *, serves: bool
+) -> None:
+    """On a route that also serves it is the way to a login page, mostly, and done at once."""
+    steered = steering()
+    for number in range(2 * MOST_UNSERVED):
+        status = 200 if serves and number == MOST_UNSERVED - 1 else 302
+        Course(steered, 0.0).leave(TICK, full=True, status=status)
+
+    assert len(taught) == (1 if serves else MOST_UNSERVED)
 
 
 def test_what_the_clock_answers_is_told_once() -> None:

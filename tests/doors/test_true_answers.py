@@ -84,7 +84,7 @@ def test_a_running_write_may_be_answered_with_what_is_true(method: str) -> None:
 
 
 @DOORS
-@pytest.mark.parametrize("method", UNSAFE[:2])
+@pytest.mark.parametrize("method", ["GET", *UNSAFE[:2]])
 def test_what_was_not_begun_is_not_said_to_be_accepted(door: Door, method: str) -> None:
     """An honest no, and the client may come back."""
     changes: dict[str, Any] = {
@@ -192,7 +192,7 @@ def test_nothing_is_decided_on_what_is_exempt(door: Door, path: str) -> None:
 
 
 @DOORS
-@pytest.mark.parametrize("status", [401, 403, 404, 429])
+@pytest.mark.parametrize("status", [302, 304, 307, 401, 403, 404, 429])
 def test_quick_refusals_do_not_teach_what_full_work_takes(door: Door, status: int) -> None:
     """With half the traffic turned away at once, no more of the rest is late than without."""
     late = {}

@@ -27,6 +27,9 @@ ONCE_KNOWN: Final = "_tier"
 """The point at which a tier becomes known that was not known at the beginning."""
 
 
+_REDIRECTS: Final = range(300, 400)
+_REFUSALS: Final = range(400, 500)
+
 _ANSWERS: Final = frozenset({Action.ANSWER, Action.PROBE, Action.REJECT})
 """Actions that answer a request in place of the application."""
 
@@ -259,21 +262,27 @@ class Course:
         now_s: float,
         *,
         full: bool,
-        refused: bool = False,
+        status: int = 200,
     ) -> None:
         """End the course, once.
 
         Args:
             now_s: The clock.
             full: Whether the work was done to its end and nothing was left out.
-            refused: Whether the application has refused the request (a 4xx), which may take no time
-                at all and says little of what full work takes.
+            status: What the application has answered. One that has refused the request (a 4xx), or
+                has sent its caller elsewhere where it serves others (a 3xx, to a login page), may
+                take no time at all and says little of what full work takes.
 
         """
         if self.left:
             return
         self.left = True
         steering = self._steering
+        refused = status in _REFUSALS
+        if status in _REDIRECTS:
+            refused = steering.redirects()
+        elif full and not refused:
+            steering.serves = True
         steering.traffic.leave()
         duration_s = now_s - self._began_s
         self._look_back(duration_s)

@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from budgetware._core.decide import (
     DEGRADED_WORTH,
@@ -24,6 +24,9 @@ from budgetware._core.probe import Allowance, Probes
 from budgetware._core.quota import DegradedQuota, LateQuota
 
 Told = Callable[[Decision], None]
+
+MOST_UNSERVED: Final = 16
+"""After so many with nobody served, redirects are what a route is for."""
 
 
 class Foreseen(Protocol):
@@ -85,6 +88,7 @@ class Steering:
         told: See above; *foreseen* likewise.
         acts: Whether decisions are carried out, or only counted.
         plan: What is promised.
+        serves: Whether the application has sent a full response that was no redirect.
         quota: The share of smaller answers that is promised, ``None`` without such a promise.
         menu: What a door has found there is to answer with.
         forced: What every decision is, for tests; ``None`` in life.
@@ -95,6 +99,7 @@ class Steering:
 
     __slots__ = (
         "_late",
+        "_redirects",
         "acts",
         "forecast",
         "foreseen",
@@ -103,6 +108,7 @@ class Steering:
         "plan",
         "probes",
         "quota",
+        "serves",
         "told",
         "traffic",
     )
@@ -117,6 +123,8 @@ class Steering:
     ) -> None:
         self.plan = plan
         self.acts = plan.mode is Mode.ENFORCE
+        self.serves = False
+        self._redirects = 0
         self.menu: object = None
         self.traffic = traffic
         self.told = told
@@ -138,6 +146,14 @@ class Steering:
     def caution(self) -> float:
         """Return what to add to an alternative's worth, to hold the promised rate of late ones."""
         return 0.0 if self._late is None else self._late.caution
+
+    def redirects(self) -> bool:
+        """Note a redirect; tell whether it is no more than a refusal, as where others are served.
+
+        Where nobody ever is, redirects are what the route is for.
+        """
+        self._redirects += 1
+        return self.serves or self._redirects <= MOST_UNSERVED
 
     def count(self, now_s: float, *, degraded: bool, late: bool) -> None:
         """Count one request that has ended against what is promised of all of them."""

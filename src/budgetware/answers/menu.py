@@ -130,13 +130,18 @@ class _Card:
     def _usable(self, method: str, work: Work) -> Iterator[str]:
         """Yield the answers that are true of a request of *method*, in the order of the file.
 
-        While an unsafe request goes on, that is only the one that says so; and that one is true
-        of no other moment.
+        The one that says that the work goes on is true while it does, and while unsafe work does no
+        other is.
         """
+        goes_on = work is Work.GOES_ON
         for name in self._names:
-            says_accepted = name == "static" and self._accepted
-            if method in SAFE_METHODS or says_accepted is (work is Work.GOES_ON):
+            if goes_on if name == "static" and self._accepted else self._is_true(method, work):
                 yield name
+
+    @staticmethod
+    def _is_true(method: str, work: Work) -> bool:
+        """Tell whether "come back" is."""
+        return method in SAFE_METHODS or work is not Work.GOES_ON
 
     def _ready(self, name: str, method: str, work: Work) -> Answer | None:
         return refusal(work, method, self._random) if name == "reject" else self._static

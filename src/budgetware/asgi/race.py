@@ -134,7 +134,7 @@ class Race:
             self._us.cancel()
 
     def forget(self) -> None:
-        """Forget the task, which keeps its error, whose traceback keeps the frames that keep this."""
+        """Forget the task: it keeps its error, and that the frames that keep this."""
         self._task = self._scope = None
 
     def _stop(self) -> None:

@@ -25,7 +25,7 @@ from budgetware.asgi.behind import dropped, patient, report
 from budgetware.asgi.exchange import Exchange, Message, Receive, Scope, TimedExchange
 from budgetware.asgi.keeping import Keeping
 from budgetware.asgi.race import Race
-from budgetware.http import CLIENT_ERROR, SAFE_METHODS, SERVER_ERROR, WITH_BODY
+from budgetware.http import SAFE_METHODS, SERVER_ERROR, WITH_BODY
 
 if TYPE_CHECKING:
     from budgetware._core.lane import Lane
@@ -261,8 +261,7 @@ class SteeredExchange(AnsweringExchange):
             clock = self.clock
             ended = clock() if self.end is None else self.end
             full = full and status < SERVER_ERROR and not hasattr(self, "error")
-            refused = CLIENT_ERROR <= status < SERVER_ERROR
-            course.leave(ended, full=full, refused=refused)
+            course.leave(ended, full=full, status=status)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not replace the outcome
             self.engine.fault("leave", error)
             course.abandon()

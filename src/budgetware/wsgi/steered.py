@@ -24,7 +24,7 @@ from budgetware.answers.facts import size_of
 from budgetware.answers.menu import Work, refusal
 from budgetware.answers.rejection import LAST_RESORT
 from budgetware.errors import BudgetwareError
-from budgetware.http import CLIENT_ERROR, SERVER_ERROR, WITH_BODY
+from budgetware.http import SERVER_ERROR, WITH_BODY
 from budgetware.wsgi.exchange import Exchange, TimedExchange, leave
 from budgetware.wsgi.headers import as_bytes, as_text
 from budgetware.wsgi.smaller import Smaller, start_of
@@ -327,8 +327,7 @@ class SteeredExchange(Exchange):
             clock = self.clock
             ended = clock() if self.end is None else self.end
             full = full and status < SERVER_ERROR and not hasattr(self, "error")
-            refused = CLIENT_ERROR <= status < SERVER_ERROR
-            course.leave(ended, full=full, refused=refused)
+            course.leave(ended, full=full, status=status)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not replace the outcome
             self.engine.fault("leave", error)
             course.abandon()
