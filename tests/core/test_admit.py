@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from math import nan
 
 import pytest
@@ -374,6 +375,25 @@ def test_whose_wait_is_over_takes_an_idle_slot(until_s: float, *, runs: bool) ->
     assert waiter.state is (State.ADMITTED if runs else State.EXPIRED)
     assert waiter.waited_s == (until_s if runs else 0.0)
     assert admission.load() == {"enterprise": (0, 0), "pro": (0, 0), "free": (1, 0)}
+
+
+def test_who_waits_is_given_what_has_become_idle() -> None:
+    """Of all that wait as many as there are idle slots, once one of them looks."""
+    admission = Admission(2, {}, ORDER)
+    admission.look(0.0)
+    slow = fill(admission, "free", 2)
+    told: list[int] = []
+    waiters = [admission.enter("free", 0.0, 9.0, partial(told.append, n)) for n in range(3)]
+    for ticket in slow:
+        admission.idle(ticket, 1.0)
+
+    admission.look(1.0 + LENT_AFTER_S / 2)
+    assert told == []
+    admission.look(1.0 + LENT_AFTER_S)
+
+    assert told == [0, 1]
+    assert [waiter.state for waiter in waiters] == [State.ADMITTED] * 2 + [State.QUEUED]
+    assert waiters[0].waited_s == 1.0 + LENT_AFTER_S
 
 
 def test_the_slot_of_a_thread_that_still_runs_is_not_idle() -> None:

@@ -16,7 +16,7 @@ from tests.doors.wsgi_steered_play import Stand
 
 from budgetware import budget
 from budgetware._core.admit import LENT_AFTER_S
-from budgetware._core.policy import TierPolicy
+from budgetware._core.policy import Policy, TierPolicy
 from budgetware.asgi import BudgetMiddleware, Message, Receive, Scope, Send
 from budgetware.wsgi import StartResponse
 
@@ -32,9 +32,11 @@ OK, NO = 200, 503
 class Server:
     """An ASGI server on a time of its own, whose clients may be slow."""
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+    def __init__(
+        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], policy: Policy = ONE
+    ) -> None:
         self.time = Time()
-        self.door = BudgetMiddleware(app, policy=ONE, clock=self.time)
+        self.door = BudgetMiddleware(app, policy=policy, clock=self.time)
 
     async def ask(
         self,
@@ -141,6 +143,22 @@ def test_a_client_that_has_not_read_the_response_before_holds_no_slot() -> None:
     found = server.statuses({"begins_after_s": 5.0}, SOON_S, LATER_S, 4.0, 5.5)
 
     assert found == [NO, OK, OK, OK, OK]
+
+
+def test_who_waits_is_let_in_as_soon_as_a_slot_may_be_lent() -> None:
+    """And not when its time is up."""
+    entered_s: list[float] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        entered_s.append(server.time.now - began_s)
+        await reads_it_all(scope, receive, send)
+
+    queued = replace(ONE, tiers={"pro": TierPolicy(budget=10.0, queue=2.0)})
+    server = Server(app, queued)
+    began_s = server.time.now
+
+    assert server.statuses({"method": "POST", "sends_after_s": 5.0}, SOON_S, SOON_S) == [OK, OK, OK]
+    assert max(entered_s) < 2 * LENT_AFTER_S
 
 
 async def listens_and_streams(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from tests.doors.test_asgi_admission_alone import steps_of
 
 from budgetware import budget
 from budgetware._core.policy import Mode, Policy, TierPolicy
-from budgetware.wsgi import BudgetMiddleware
+from budgetware.wsgi import BudgetMiddleware, StartResponse
 
 ONE = replace(POLICY, concurrency=1, tiers={"free": TierPolicy(queue=60.0)})
 NO_QUEUE = replace(POLICY, concurrency=1, tiers={"free": TierPolicy()})
@@ -253,3 +254,34 @@ def test_a_broken_step_changes_no_answer(
             body = hall.ask()[2]
             faults.arm(None)
             assert (body, hall.calls) == (b"full", 1), step
+
+
+def test_a_waiter_has_the_slot_of_a_request_whose_client_stalls() -> None:
+    """As soon as it may be lent, and not when the wait is over."""
+    reads, sent = threading.Event(), threading.Event()
+
+    class Stalled:
+        def read(self, *_: int) -> bytes:
+            reads.set()
+            assert sent.wait(30)
+            return b""
+
+    def app(environ: dict[str, Any], start_response: StartResponse) -> list[bytes]:
+        environ["wsgi.input"].read()
+        start_response("200 OK", [])
+        return [b"ok"]
+
+    tiers = {"free": TierPolicy(budget=600.0, queue=300.0)}
+    door = BudgetMiddleware(app, policy=replace(ONE, tiers=tiers))
+
+    def ask(stream: object) -> bytes:
+        environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/signals", "wsgi.input": stream}
+        return b"".join(door(environ, lambda *_: lambda _: None))
+
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(ask, Stalled())
+        assert reads.wait(30)
+        assert pool.submit(ask, io.BytesIO()).result(timeout=30) == b"ok"
+        assert not slow.done()
+        sent.set()
+        assert slow.result(timeout=30) == b"ok"

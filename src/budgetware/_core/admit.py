@@ -227,6 +227,7 @@ class Admission:
             if place is None:
                 place = self._order[-1]
             if self._idle and not self._has_room(place):
+                self._now_s = max(self._now_s, now_s)
                 self._lend_idle(now_s)
                 self._dispatch(told)
             if self._has_room(place):
@@ -261,6 +262,17 @@ class Admission:
                     tier.newest_first = bool(tier.waiting)
         self._settle()
         return ticket.state is State.ADMITTED
+
+    def look(self, now_s: float) -> None:
+        """Give slots that are idle by *now_s* to those that wait, and ask for it now and then."""
+        if self._idle:
+            told: list[Ticket] = []
+            with self._lock:
+                self._now_s = max(self._now_s, now_s)
+                self._lend_idle(now_s)
+                self._dispatch(told)
+            self._tell(told)
+            self._settle()
 
     def idle(self, ticket: Ticket, now_s: float) -> None:
         """Note that the request of *ticket* waits for its client, until ``resume``."""

@@ -238,6 +238,11 @@ class Visit:
             self._tell(Passage.QUEUED)
         return self._ticket.state is State.QUEUED
 
+    def look(self) -> None:
+        """See in the queue whether somebody's slot is idle; every ``LENT_AFTER_S`` or so."""
+        if self._admission is not None:
+            self._admission.look(self._now_s())
+
     def settle(self) -> bool:
         """End the wait; tell whether the request may run."""
         admission, ticket = self._admission, self._ticket

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from random import random
 from typing import TYPE_CHECKING, Any, Final
 
+from budgetware._core.admit import LENT_AFTER_S
 from budgetware._core.current import current_budget
 from budgetware.answers.menu import RETRY_AFTER_S
 from budgetware.answers.rejection import Rejection, rejection
@@ -147,7 +148,9 @@ class Gate:
         if visit.queue(clock(), lambda: loop.call_soon_threadsafe(_end, over)):
             timer = loop.call_later(visit.wait_s, _end, over)
             try:
-                await over
+                while not over.done():
+                    await asyncio.wait({over}, timeout=LENT_AFTER_S)
+                    visit.look()
             finally:
                 timer.cancel()
         return visit.settle()

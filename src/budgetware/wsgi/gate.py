@@ -10,6 +10,7 @@ import threading
 from random import random
 from typing import TYPE_CHECKING, Final
 
+from budgetware._core.admit import LENT_AFTER_S
 from budgetware._core.current import current_budget
 from budgetware.answers.menu import RETRY_AFTER_S
 from budgetware.answers.rejection import Rejection, rejection
@@ -117,7 +118,10 @@ class Gate:
         if visit.wait_s > 0:
             over = threading.Event()
             if visit.queue(clock(), over.set):
-                over.wait(visit.wait_s)
+                left_s = visit.wait_s
+                while left_s > 0 and not over.wait(min(left_s, LENT_AFTER_S)):
+                    left_s -= LENT_AFTER_S
+                    visit.look()
             if visit.settle():
                 return None
         else:
