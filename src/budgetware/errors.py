@@ -57,6 +57,10 @@ class PolicyError(BudgetwareError):
         self.column = problems[0].column if problems else 0
         super().__init__("\n".join(self._describe(problem) for problem in problems))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Have a copy made of what it was made of."""
+        return type(self), (self.problems, self.file)
+
     def _describe(self, problem: Problem) -> str:
         place = self.file or "policy"
         if problem.line:
@@ -70,4 +74,9 @@ class MissingExtra(BudgetwareError, ImportError):  # noqa: N818 - named for what
 
     def __init__(self, extra: str, package: str) -> None:
         self.extra = extra
+        self.package = package
         super().__init__(f"{package} is not installed; pip install 'budgetware[{extra}]'")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Have a copy made of what it was made of."""
+        return type(self), (self.extra, self.package)

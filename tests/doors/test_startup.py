@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import traceback
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import anyio
+import anyio.lowlevel
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -386,6 +390,42 @@ async def test_a_door_that_is_made_in_an_event_loop_is_opened_once() -> None:
     assert len(wire.sent) == 10
     assert len(engines) == 1
     assert door._engine.tally.faults == {}
+
+
+class Asked(dict[str, Any]):
+    """A scope that can be watched."""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("options", "kind"), [({"policy": "/no/such/file.yaml"}, PolicyError), ({"tier": 1}, TypeError)]
+)
+async def test_a_refusal_keeps_nothing_of_the_requests_before_it(
+    options: dict[str, Any], kind: type[Exception]
+) -> None:
+    """Without lifespan each request gets an error of its own, as long as that of the second one."""
+    door = BudgetMiddleware(app, **options)
+    wire = Wire()
+    scopes, said, depths = [], set(), []
+
+    async def ask() -> None:
+        scope = Asked(http())
+        scopes.append(weakref.ref(scope))
+        try:
+            await door(scope, wire.receive, wire.send)
+        except kind as error:
+            said.add((type(error), str(error)))
+            depths.append(len(traceback.extract_tb(error.__traceback__)))
+
+    for _ in range(20):
+        await ask()
+    await anyio.lowlevel.checkpoint()  # until then trio's task holds what it was last resumed with
+    gc.collect()
+
+    assert len(depths) == 20
+    assert set(depths[1:]) == {depths[1]}
+    assert len(said) == 1
+    assert [scope() for scope in scopes] == [None] * 20
 
 
 @pytest.mark.anyio

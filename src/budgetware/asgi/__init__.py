@@ -8,6 +8,7 @@ and its return value and exceptions are its own.
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib
 import sys
 from collections.abc import Callable, Mapping
@@ -272,13 +273,19 @@ def _is_on_trio() -> bool:
 
 
 def _refusing(error: Exception) -> ASGIApp:
-    """Return an application that does not start, and says why."""
+    """Return an application that does not start, and says why.
+
+    It raises a copy each time: an exception that is raised again keeps the frames of all before.
+    """
+    # The thread that read the policy may keep its error for a while, but not the first request.
+    error.__traceback__ = error.__context__ = None
+    error = copy.copy(error)
 
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
-            raise error
+            raise copy.copy(error)
         await receive()
         await send({"type": "lifespan.startup.failed", "message": str(error)})
-        raise error  # some test clients wait for the call to end with one
+        raise copy.copy(error)  # some test clients wait for the call to end with one
 
     return refuse
