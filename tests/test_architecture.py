@@ -23,6 +23,7 @@ ROWS = (
     "names",
     "http",
     "units",
+    "misuse",
     "_core.policy",
     "_core.routes",
     "_core.record",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import os
 import threading
 import weakref
@@ -23,6 +21,7 @@ from budgetware._core.lane import Lane
 from budgetware._core.policy import Mode, Policy
 from budgetware._core.record import Observer
 from budgetware.errors import PolicyError
+from budgetware.misuse import check_called, check_observers, check_telemetry, did_you_mean
 from budgetware.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ __all__ = [
     "SHORTEST_WAIT_S",
     "Options",
     "Runtime",
-    "check_callables",
     "current_budget",
 ]
 
@@ -60,7 +58,8 @@ class Options(TypedDict, total=False):
         policy: A policy, or the file to read it from. By default the file is looked for:
             ``BUDGETWARE_POLICY``, ``./budgetware.yaml``, ``[tool.budgetware]`` in
             ``pyproject.toml``; without any, requests are measured and nothing is promised.
-        environment: The layer of the file's ``environments``; by default ``BUDGETWARE_ENV``.
+        environment: The layer of the file's ``environments``; by default ``BUDGETWARE_ENV``. A
+            ``Policy`` has been given it when it was read: ``Policy.load(path, environment=...)``.
         reload: ``"file"`` puts a changed file in force within seconds; a signal's number does so
             when that signal comes. Off by default; a broken file changes nothing.
         meter_provider: By default the global one.
@@ -139,7 +138,7 @@ class Runtime:
         )
         Runtime._alive.add(self)
         if reload is not None:
-            watch = self._watch(policy, options.get("environment"), reload)
+            watch = self._watch(policy, reload)
             if isinstance(self.engine, _WatchfulEngine):
                 self.engine.watch = watch
         if leads:
@@ -221,7 +220,6 @@ class Runtime:
     def _watch(
         self,
         policy: Policy,
-        environment: str | None,
         reload: Literal["file"] | int,
     ) -> PolicyWatch:
         from budgetware.policyfile.reload import PolicyWatch  # noqa: PLC0415 - off by default
@@ -232,7 +230,7 @@ class Runtime:
             policy.source,
             self._adopt,
             interval_s=_LOOK_EVERY_S if reload == "file" else _NEVER_S,
-            environment=environment,
+            environment=policy.environment,
             on_problem=self._reject,
             current=policy.digest,
         )
@@ -320,72 +318,6 @@ def is_nested(outer: object, engine: Engine) -> bool:
     return bool(other.policy == engine.policy)
 
 
-def checked_fallbacks(fallbacks: Mapping[str, T] | None, policy: Policy) -> dict[str, T]:
-    """Return *fallbacks* by route.
-
-    Raises:
-        TypeError: They are no mapping, or one is for no route or does not take one argument.
-
-    """
-    if not isinstance(fallbacks, Mapping | None):
-        raise TypeError(
-            f"fallbacks must be a mapping of routes to functions, not {fallbacks!r:.80}"
-        )
-    found = dict(fallbacks or {})
-    for route, function in found.items():
-        if not callable(function):
-            raise TypeError(f"the fallback of {route!r} must be a function, not {function!r}")
-        _check_answers(route, function)
-        if route not in policy.routes:
-            close = difflib.get_close_matches(route, policy.routes, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise TypeError(f"there is no route {route!r} for a fallback{hint}")
-    return found
-
-
-def _check_answers(route: str, function: Callable[..., object]) -> None:
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(
-            f"the fallback of {route!r} returns a whole response, and {name} is a generator"
-        )
-    try:
-        signature = inspect.signature(function)
-    except Exception:  # noqa: BLE001 - some builtins do not tell, and annotations may mean nothing yet
-        return
-    try:
-        signature.bind(None)
-    except TypeError as error:
-        raise TypeError(
-            f"the fallback of {route!r} is called with the scope or environ alone, "
-            f"and {name}{signature} cannot be: {error}"
-        ) from None
-
-
-def check_served_by(store: object, rates: object, *, awaited: bool) -> None:
-    """Refuse a shared store, and shared rates, that are not of this door's kind.
-
-    Args:
-        store: What several processes keep responses in, if anything.
-        rates: What they count their callers in, if anything.
-        awaited: Whether they are asked by coroutines, and not by threads.
-
-    Raises:
-        TypeError: One of them is not.
-
-    """
-    kinds = ("AsyncRedisStore", "AsyncSharedRates") if awaited else ("RedisStore", "SharedRates")
-    for name, given, method, kind in zip(
-        ("store", "rates"), (store, rates), ("get", "take"), kinds, strict=True
-    ):
-        asks = getattr(given, method, None)
-        if given is not None and not (
-            callable(asks) and inspect.iscoroutinefunction(asks) is awaited
-        ):
-            who = "coroutines" if awaited else "threads"
-            raise TypeError(f"{name} must be for {who}, as {kind}, not {type(given).__name__}")
-
-
 def _announce(runtime: Runtime) -> None:
     # While no lock of ours is held: it goes through the application's logger.
     if replace(runtime.engine.policy, most=Mode.ENFORCE) == Policy():
@@ -401,39 +333,40 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def check_callables(**functions: object) -> None:
-    """Refuse what a door cannot call for each request, under the names it was given.
-
-    Raises:
-        TypeError: One is neither ``None``, ``True`` nor a plain function.
-
-    """
-    for name, function in functions.items():
-        if inspect.iscoroutinefunction(function):
-            raise TypeError(f"{name} must be a plain function, not a coroutine function")
-        if not (function is None or function is True or callable(function)):
-            raise TypeError(f"{name} must be a function, not {function!r}")
-
-
 def check_options(options: Options) -> None:
     """Refuse what a door cannot be opened with.
 
     Raises:
-        TypeError: An option does not exist, or *observers* is no list of callables.
+        TypeError: An option does not exist, or is of the wrong kind.
         ValueError: *reload* is neither ``"file"`` nor a signal.
 
     """
     known = Options.__annotations__
     for name in options:
         if name not in known:
-            close = difflib.get_close_matches(name, [*known, "tier", "server_timing"], 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, [*known, "tier", "server_timing"])
             raise TypeError(f"budgetware has no option {name!r}{hint}")
-    observers = options.get("observers", ())
-    if callable(observers) or not all(callable(observer) for observer in observers):
-        raise TypeError(f"observers must be a list of callables, not {observers!r}")
-    check_callables(clock=options.get("clock"))
+    _check_policy(options.get("policy"), options.get("environment"))
+    check_observers(options.get("observers", ()))
+    check_telemetry(
+        options.get("logger"), options.get("meter_provider"), options.get("tracer_provider")
+    )
+    clock = options.get("clock")
+    if clock is not None:
+        check_called("clock", clock, "nothing", 0)
     reload = options.get("reload")
     # True would pass for signal number 1.
-    if isinstance(reload, bool) or not (reload in {None, "file"} or isinstance(reload, int)):
+    if isinstance(reload, bool) or not (reload in (None, "file") or isinstance(reload, int)):
         raise ValueError(f'reload must be "file" or the number of a signal, not {reload!r}')
+
+
+def _check_policy(policy: object, environment: object) -> None:
+    if not isinstance(policy, Policy | str | os.PathLike | None):
+        raise TypeError(f"policy must be a Policy or the path of a file, not {policy!r:.80}")
+    if not isinstance(environment, str | None):
+        raise TypeError(f"environment must be a name in the policy file, not {environment!r:.80}")
+    if isinstance(policy, Policy) and environment is not None:
+        raise TypeError(
+            "environment says how a policy file is read, and this policy was read already: "
+            f"Policy.load(path, environment={environment!r})"
+        )

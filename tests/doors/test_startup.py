@@ -58,6 +58,9 @@ class Tasks:
     async def get(self, *_: object) -> None:
         """Find nothing."""
 
+    def put(self, *_: object) -> None:
+        """Keep nothing."""
+
     async def take(self, *_: object) -> float:
         """Admit."""
         return 0.0
@@ -68,6 +71,9 @@ class Threads:
 
     def get(self, *_: object) -> None:
         """Find nothing."""
+
+    def put(self, *_: object) -> None:
+        """Keep nothing."""
 
     def take(self, *_: object) -> float:
         """Admit."""

@@ -128,7 +128,7 @@ def test_an_unreadable_url_does_not_give_its_password_away(
 
     assert "hunter2" not in str(caught.value)
     assert caught.value.__context__ is None
-    with pytest.raises(ValueError, match="at least one worker"):
+    with pytest.raises(ValueError, match="workers must be at least 1"):
         kind("redis://host", workers=0)
 
 

@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
+from os import PathLike
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, cast
-
-if TYPE_CHECKING:
-    from os import PathLike
+from typing import Any, Final, cast
 
 UNMATCHED = "_unmatched"
 """The route of last resort: requests that match nothing in the policy."""
@@ -315,8 +313,14 @@ class Policy:
 
         Raises:
             PolicyError: The file is not there or has errors; all of them are listed.
+            TypeError: *path* is no file's name.
 
         """
+        if not isinstance(path, str | PathLike | None):
+            raise TypeError(
+                f"path must be the name of a file, not {path!r:.80}; Policy.parse takes its text"
+            )
+        _check_environment(environment)
         return cast("Policy", _policyfile().load(path, environment=environment))
 
     @classmethod
@@ -329,8 +333,15 @@ class Policy:
 
         Raises:
             PolicyError: It has errors; all of them are listed.
+            TypeError: *text* is no text.
 
         """
+        if not isinstance(text, str | bytes):
+            raise TypeError(
+                "text must be the YAML of a policy, as str or bytes, "
+                f"not a {type(text).__name__}; Policy.load reads a file"
+            )
+        _check_environment(environment)
         return cast("Policy", _policyfile().check(text, environment=environment).require())
 
     @property
@@ -442,6 +453,11 @@ def _stage_plan(name: str, stage: StagePolicy, total_s: float) -> StagePlan:
         calls=inf if stage.calls is None else stage.calls,
         answers=stage.answers,
     )
+
+
+def _check_environment(name: object) -> None:
+    if not isinstance(name, str | None):
+        raise TypeError(f"environment must be a name in the policy file, not {name!r:.80}")
 
 
 def _policyfile() -> Any:

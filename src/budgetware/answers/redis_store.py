@@ -45,6 +45,7 @@ class RedisStore:
 
     Raises:
         MissingExtra: ``redis`` is not installed.
+        TypeError: An argument is of another type: *secret* is bytes.
         ValueError: The address or a bound is no good.
 
     """
@@ -154,6 +155,7 @@ class AsyncRedisStore:
 
     Raises:
         MissingExtra: ``redis`` is not installed.
+        TypeError: An argument is of another type: *secret* is bytes.
         ValueError: The address or a bound is no good.
 
     """

@@ -15,11 +15,13 @@ from budgetware.answers.redis_room import Room
 from budgetware.answers.redis_silence import server_at
 from budgetware.answers.stored import Found, Stored
 from budgetware.answers.wire import SECRET_BYTES, decoded, encoded
+from budgetware.misuse import check_seconds, check_text, check_whole
 
 T = TypeVar("T")
 
 OPERATION_S: Final = 0.02
 """The longest any request waits for one operation."""
+LONGEST_OPERATION_S: Final = 1.0
 HEADER_BYTES: Final = 64 * 1024
 """What an entry may have besides its body."""
 MOST_AT_ONCE: Final = 32
@@ -75,8 +77,11 @@ class RedisTerms:
         operation_s: float,
         most_body_bytes: int,
     ) -> None:
-        if not 0 < operation_s <= 1:
-            raise ValueError("operation_s is more than 0 and at most 1 second")
+        check_text("prefix", prefix)
+        check_seconds("operation_s", operation_s, LONGEST_OPERATION_S)
+        check_whole("most_body_bytes", most_body_bytes, 0)
+        if not isinstance(secret, bytes):  # whose text is in no message
+            raise TypeError(f"secret must be bytes, as b'...', not a {type(secret).__name__}")
         if len(secret) > SECRET_BYTES:
             raise ValueError(f"the secret is longer than {SECRET_BYTES} bytes")
         self.operation_s = operation_s

@@ -28,16 +28,9 @@ from budgetware.asgi.exchange import (
 )
 from budgetware.errors import BudgetwareError
 from budgetware.http import WITH_BODY
+from budgetware.misuse import check_asked, check_served_by, checked_fallbacks
 from budgetware.names import TIER_KEY
-from budgetware.runtime import (
-    Runtime,
-    check_callables,
-    check_options,
-    check_served_by,
-    checked_fallbacks,
-    is_nested,
-    policy_of,
-)
+from budgetware.runtime import Runtime, check_options, is_nested, policy_of
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -81,9 +74,10 @@ class BudgetMiddleware:
 
     Raises:
         PolicyError: The policy file cannot be used.
-        TypeError: An option does not exist; *tier*, *identity* or *server_timing* cannot be called,
-            or only be awaited; *store* or *rates* are not for coroutines; a fallback does not take
-            one argument, or is for no route.
+        TypeError: An option does not exist or is of the wrong kind; *tier*, *identity* or
+            *server_timing* cannot be called with the scope alone, or only be awaited; *store* or
+            *rates* are not for coroutines; a fallback does not take one argument, or is for no
+            route.
         ValueError: ``BUDGETWARE_MODE`` names no mode.
 
     """
@@ -104,7 +98,7 @@ class BudgetMiddleware:
         self._tier = tier
         self._kind = TimedExchange if server_timing is True else Exchange
         self._tells_timing = server_timing if callable(server_timing) else None
-        self._asks = {"tier": tier, "identity": identity, "server_timing": server_timing or None}
+        self._asks = {"tier": tier, "identity": identity, "server_timing": server_timing}
         self._answering = (identity, fallbacks or {}, store, rates)
         self._options = options
         self._steers: Helm | None = None
@@ -166,7 +160,7 @@ class BudgetMiddleware:
     def _check(self) -> None:
         """Refuse what could not be asked or would not be awaited, for every request."""
         _, _, store, rates = self._answering
-        check_callables(**self._asks)
+        check_asked("scope", **self._asks)
         check_served_by(store, rates, awaited=True)
         check_options(self._options)
 
@@ -180,9 +174,10 @@ class BudgetMiddleware:
     def _open(self, policy: Policy) -> None:
         """Begin to serve under *policy*."""
         self._options["policy"] = policy
+        self._options.pop("environment", None)  # it was read with it
         self._runtime = Runtime.start(**self._options)
         identity, fallbacks, store, rates = self._answering
-        fallbacks = checked_fallbacks(fallbacks, self._runtime.engine.policy)
+        fallbacks = checked_fallbacks(fallbacks, policy.routes)
         self._answering = (identity, fallbacks, store, rates)
         self._engine = self._runtime.engine
         if self._engine.steers:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from budgetware._core.rate import MOST_IDENTITIES, Rates
+from budgetware.misuse import check_whole
 
 
 class LocalPart:
@@ -22,13 +23,14 @@ class LocalPart:
         most_identities: As for ``Rates``.
 
     Raises:
-        ValueError: *workers* is below 1.
+        TypeError: One of them is no whole number.
+        ValueError: One of them is below 1.
 
     """
 
     def __init__(self, workers: int, most_identities: int = MOST_IDENTITIES) -> None:
-        if workers < 1:
-            raise ValueError(f"there is at least one worker, not {workers}")
+        check_whole("workers", workers, 1)
+        check_whole("most_identities", most_identities, 1)
         self._workers = workers
         self._rates = Rates(most_identities)
 

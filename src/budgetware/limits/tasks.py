@@ -23,8 +23,9 @@ from budgetware.limits.circuit import Circuit
 from budgetware.limits.connections import MOST_OPEN, bounded_options
 from budgetware.limits.part import LocalPart
 from budgetware.limits.script import DIGEST, SCRIPT, key_of, numbers_of, wait_s_of
-from budgetware.limits.threads import LEAST_PART, PREFIX, TIMEOUT_S
+from budgetware.limits.threads import LEAST_PART, LONGEST_S, PREFIX, TIMEOUT_S
 from budgetware.limits.turns import Turns
+from budgetware.misuse import check_seconds, check_text
 
 try:
     from redis.asyncio import Redis
@@ -52,7 +53,8 @@ class AsyncSharedRates:
         draw: From 0 up to 1, for the length of pauses.
 
     Raises:
-        ValueError: *url* cannot be read, or *workers* is below 1.
+        TypeError: An argument is of another type.
+        ValueError: *url* cannot be read, *workers* is below 1, or *timeout_s* is not more than 0.
 
     Attributes:
         circuit: Whether the server is asked at the moment.
@@ -70,6 +72,8 @@ class AsyncSharedRates:
         most_identities: int = MOST_IDENTITIES,
         draw: Callable[[], float] = random.random,
     ) -> None:
+        check_text("prefix", prefix)
+        check_seconds("timeout_s", timeout_s, LONGEST_S)
         self.circuit = Circuit(draw)
         self.alone = 0
         self._part = LocalPart(workers, most_identities)

@@ -19,6 +19,7 @@ from budgetware.limits.circuit import Circuit
 from budgetware.limits.connections import Connections
 from budgetware.limits.part import LocalPart
 from budgetware.limits.script import key_of, numbers_of
+from budgetware.misuse import check_seconds, check_text
 
 try:
     from redis.exceptions import ResponseError
@@ -26,6 +27,7 @@ except ImportError as error:
     raise MissingExtra("redis", "redis") from error
 
 TIMEOUT_S: Final = 0.015
+LONGEST_S: Final = 60.0
 LEAST_PART: Final = 0.25
 """With less than this part of the timeout nobody is asked: it would say nothing of the server."""
 
@@ -48,7 +50,8 @@ class SharedRates:
         draw: From 0 up to 1, for the length of pauses.
 
     Raises:
-        ValueError: *url* cannot be read, or *workers* is below 1.
+        TypeError: An argument is of another type.
+        ValueError: *url* cannot be read, *workers* is below 1, or *timeout_s* is not more than 0.
 
     Attributes:
         circuit: Whether the server is asked at the moment.
@@ -66,6 +69,8 @@ class SharedRates:
         most_identities: int = MOST_IDENTITIES,
         draw: Callable[[], float] = random.random,
     ) -> None:
+        check_text("prefix", prefix)
+        check_seconds("timeout_s", timeout_s, LONGEST_S)
         self.circuit = Circuit(draw)
         self.alone = 0
         self._part = LocalPart(workers, most_identities)

@@ -21,14 +21,9 @@ from budgetware._core.current import current_budget
 from budgetware._core.policy import Mode, Policy
 from budgetware.errors import PolicyError, Problem
 from budgetware.http import SAFE_METHODS, WITH_BODY
+from budgetware.misuse import check_asked, check_served_by, checked_fallbacks
 from budgetware.names import TIER_KEY
-from budgetware.runtime import (
-    Runtime,
-    check_callables,
-    check_served_by,
-    checked_fallbacks,
-    is_nested,
-)
+from budgetware.runtime import Runtime, is_nested
 from budgetware.wsgi.bodies import watched
 from budgetware.wsgi.exchange import Exchange, StartResponse, TimedExchange, leave
 from budgetware.wsgi.uploads import TimedInput
@@ -76,9 +71,9 @@ class BudgetMiddleware:
 
     Raises:
         PolicyError: The policy file cannot be used, or asks for what only ASGI can do.
-        TypeError: An option does not exist; *tier*, *identity* or *server_timing* cannot be called,
-            or only be awaited; *store* or *rates* are for coroutines; a fallback does not take one
-            argument, or is for no route.
+        TypeError: An option does not exist or is of the wrong kind; *tier*, *identity* or
+            *server_timing* cannot be called with the environ alone, or only be awaited; *store* or
+            *rates* are not for threads; a fallback does not take one argument, or is for no route.
 
     """
 
@@ -94,14 +89,14 @@ class BudgetMiddleware:
         server_timing: bool | Callable[[Environ], bool] = False,
         **options: Unpack[Options],
     ) -> None:
-        check_callables(tier=tier, identity=identity, server_timing=server_timing or None)
+        check_asked("environ", tier=tier, identity=identity, server_timing=server_timing)
         check_served_by(store, rates, awaited=False)
         self._app = app
         self._tier = tier
         self._kind = TimedExchange if server_timing is True else Exchange
         self._tells_timing = server_timing if callable(server_timing) else None
         self._runtime = Runtime.start(**options)
-        fallbacks = checked_fallbacks(fallbacks, self._runtime.engine.policy)
+        fallbacks = checked_fallbacks(fallbacks, self._runtime.engine.policy.routes)
         self._engine = self._runtime.engine
         _refuse_cancelling(self._engine.policy)
         self._answering = (identity, fallbacks, store, rates)
