@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry import metrics
@@ -212,6 +213,50 @@ def _record(*spent: tuple[str, str | None, float], rest: float = 0.0) -> Request
     return capture.record
 
 
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (
+            {"path": "/items/7", "tier": "proo"},
+            "no tier 'proo', only free, pro; did you mean 'pro'",
+        ),
+        ({"tier": "gold"}, "no tier 'gold', only free, pro"),
+        (
+            {"path": "/item/7"},
+            "no route matches 'GET /item/7'; the nearest is item: GET /items/{id}",
+        ),
+        (
+            {"method": "get", "path": "/items/7"},
+            "no route matches 'get /items/7'; the nearest is item",
+        ),
+        ({"method": "POST", "path": "/reports"}, "the nearest is report: GET /reports"),
+        ({"method": "/items/7", "path": "GET"}, "no route matches '/items/7 GET'"),
+        ({"path": ""}, "no route matches 'GET '"),
+    ],
+    ids=str,
+)
+def test_a_request_under_no_promise_of_the_policys_is_an_error(
+    asked: dict[str, Any], message: str
+) -> None:
+    """A name that is misspelt must not be held to what is promised to somebody else."""
+    with captured(POLICY) as capture:
+        with pytest.raises(ValueError, match=re.escape(message)), capture.request(**asked):
+            pytest.fail("the block must not run")
+        with pytest.raises(ValueError, match=re.escape(message)), testing.request(**asked):
+            pytest.fail("the block must not run")
+
+    assert capture.records == []
+
+
+def test_a_request_of_no_route_leaves_the_path_out() -> None:
+    """It is held to its tier's budget; where a policy says nothing, anything may be asked."""
+    with captured(POLICY) as capture, capture.request(tier="pro"):
+        assert (budget.route, budget.tier) == ("_unmatched", "pro")
+        assert budget.remaining() < 0.1
+    with captured(Policy()) as capture, capture.request("GET", "/nowhere", tier="gold"):
+        assert budget.route == "_unmatched"
+
+
 def test_a_promise_that_was_kept_passes() -> None:
     """One record or many; a warning is not a failure, and neither is using all there is."""
     nearly = _record(("db", None, 0.019), rest=0.07)
@@ -340,6 +385,37 @@ def test_slow(budget):
     assert "1 of 1 over budget" in done.stdout
     assert re.search(r"db: [0-9.]+ms of 20ms, [0-9.]+ms too long, 1 call", done.stdout)
     assert "testing.py" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("mark", "message"),
+    [
+        ('"itme"', "the policy has no route 'itme', only item, report; did you mean 'item'?"),
+        (
+            '"item", tier="proo"',
+            "the policy has no tier 'proo', only free, pro; did you mean 'pro'?",
+        ),
+    ],
+)
+def test_a_mark_that_promises_nothing_fails(tmp_path: Path, mark: str, message: str) -> None:
+    """A misspelt route or tier would hold the test to another promise, or none."""
+    (tmp_path / "budgetware.yaml").write_text(POLICY, "utf-8")
+    (tmp_path / "test_it.py").write_text(
+        f"import pytest\n\n@pytest.mark.budget({mark})\ndef test_it(budget):\n    pass\n", "utf-8"
+    )
+
+    done = _pytest(tmp_path)
+
+    assert done.returncode == 1
+    assert f"@pytest.mark.budget: {message}" in done.stdout
+    assert "pytest_plugin.py" not in done.stdout
+
+
+def test_an_action_that_is_none_is_refused() -> None:
+    """The choices are named."""
+    message = "'skipp' is no action, only run, skip, answer, probe, reject; did you mean 'skip'?"
+    with pytest.raises(ValueError, match=re.escape(message)), deciding("skipp"):
+        pytest.fail("the block must not run")
 
 
 def test_the_plugin_is_registered_with_pytest() -> None:

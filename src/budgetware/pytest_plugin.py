@@ -38,14 +38,24 @@ def budget(request: pytest.FixtureRequest) -> Iterator[BudgetHandle]:
     """Give ``budgetware.budget`` with a budget open around the test, and check it afterwards.
 
     ``@pytest.mark.budget("signals", tier="pro")`` says whose promise it is in the policy file; the
-    test then fails if it, or a stage it opened, took longer. Without the mark it only measures.
+    test then fails if it, or a stage it opened, took longer. Without the mark it only measures. A
+    route or tier that the policy does not have is a failure, too.
     """
     from budgetware.handle import budget as handle  # noqa: PLC0415 - see above
-    from budgetware.testing import assert_within_budget, captured  # noqa: PLC0415 - likewise
+    from budgetware.testing import (  # noqa: PLC0415 - likewise
+        assert_within_budget,
+        captured,
+        check_promise,
+    )
 
     mark = request.node.get_closest_marker("budget")
     route, tier = (request.node.name, None) if mark is None else _promise(*mark.args, **mark.kwargs)
     with captured() as capture:
+        if mark is not None:
+            try:
+                check_promise(capture.policy, tier, route)
+            except ValueError as error:
+                pytest.fail(f"@pytest.mark.budget: {error}", pytrace=False)
         with handle.open(route, tier=tier):
             yield handle
         if mark is not None:

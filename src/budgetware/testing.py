@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from random import random
 from time import perf_counter
@@ -17,12 +18,13 @@ from budgetware._core.current import current_budget
 from budgetware._core.decide import Action
 from budgetware._core.engine import Engine
 from budgetware._core.lane import Lane
-from budgetware._core.policy import Policy
+from budgetware._core.policy import UNMATCHED, Policy
 from budgetware._core.record import RequestRecord, StageTotal
 from budgetware._core.steering import Steering
 from budgetware.answers.cache import ResponseCache
 from budgetware.answers.facts import RequestFacts, encoded_path
 from budgetware.answers.menu import ThreadMenu
+from budgetware.misuse import did_you_mean
 from budgetware.runtime import Options, Runtime
 from budgetware.units import format_duration
 from budgetware.wsgi.keeping import Keeping
@@ -82,6 +84,11 @@ class Capture:
         self._engine = runtime.engine
 
     @property
+    def policy(self) -> Policy:
+        """The policy whose promises it holds requests to."""
+        return self._engine.policy
+
+    @property
     def record(self) -> RequestRecord:
         """The latest record.
 
@@ -97,7 +104,7 @@ class Capture:
     def request(
         self,
         method: str = "GET",
-        path: str = "/",
+        path: str | None = None,
         *,
         tier: str | None = None,
         status: int = 200,
@@ -110,8 +117,16 @@ class Capture:
         the block for a smaller answer, which is in the record. Before the block, and by the clock,
         nothing is answered: that takes a door.
 
+        Args:
+            method: As in the policy file: upper case.
+            path: One that a route matches; without it the request is for ``/``, or no route.
+            tier: One of the policy's; without it the caller is unknown.
+            status: What the request is answered with.
+
         Raises:
             RuntimeError: ``deciding`` would have the request answered before the block.
+            ValueError: The policy has no such tier, or no route for *method* and *path*: the test
+                would be held to another promise.
 
         """
         with _served(self._engine, method, path, tier, status) as account:
@@ -158,17 +173,19 @@ def recorded() -> Iterator[list[RequestRecord]]:
 @contextmanager
 def request(
     method: str = "GET",
-    path: str = "/",
+    path: str | None = None,
     *,
     tier: str | None = None,
     status: int = 200,
 ) -> Iterator[Budget]:
     """Have the block be the work of a request to the door that was opened last.
 
-    Without a door it has the limits of the policy file that a door would find.
+    Without a door it has the limits of the policy file that a door would find. Arguments are those
+    of ``Capture.request``.
 
     Raises:
         PolicyError: The policy file cannot be used.
+        ValueError: The policy has no such tier, or no route for *method* and *path*.
 
     """
     with _served(Runtime.current().engine, method, path, tier, status) as account:
@@ -198,11 +215,28 @@ def deciding(action: str) -> Iterator[None]:
         ValueError: It is none of these.
 
     """
+    if action not in set(Action):
+        raise ValueError(f"{action!r} is no action{_only([*map(str, Action)], action)}")
     before, Steering.forced = Steering.forced, Action(action)
     try:
         yield
     finally:
         Steering.forced = before
+
+
+def check_promise(policy: Policy, tier: str | None, route: str | None = None) -> None:
+    """Refuse a tier, and a route, that *policy* promises nothing.
+
+    A policy that says nothing of tiers and routes is asked for neither.
+
+    Raises:
+        ValueError: It has none of that name; those it has are named.
+
+    """
+    known = (("tier", tier, policy.tiers), ("route", route, policy.routes))
+    for what, name, names in known:
+        if name is not None and name not in names and (policy.tiers or policy.routes):
+            raise ValueError(f"the policy has no {what} {name!r}{_only(list(names), name)}")
 
 
 def assert_within_budget(records: RequestRecord | Iterable[RequestRecord]) -> None:
@@ -276,13 +310,16 @@ def _short(seconds: float) -> str:
 def _served(
     engine: Engine,
     method: str,
-    path: str,
+    path: str | None,
     tier: str | None,
     status: int,
 ) -> Iterator[Budget]:
-    lane = engine.lane(method, path, tier, None)
+    check_promise(engine.policy, tier)
+    lane = engine.lane(method, path or "/", tier, None)
+    if path is not None and lane.plan.route == UNMATCHED:
+        _refuse_unmatched(engine.policy, f"{method} {path}")
     _refuse_to_answer(lane)
-    account = _behind_no_door(engine, lane, method, path)
+    account = _behind_no_door(engine, lane, method, path or "/")
     token = current_budget.set(account)
     try:
         yield account
@@ -297,6 +334,23 @@ def _served(
     finally:
         account.finish()
         current_budget.reset(token)
+
+
+def _only(names: list[str], name: object) -> str:
+    return f", only {', '.join(names)}{did_you_mean(name, names)}" if names else ", nor any other"
+
+
+def _refuse_unmatched(policy: Policy, asked: str) -> None:
+    templates = {
+        f"{match.method} {match.template}": route.name
+        for route in policy.routes.values()
+        for match in route.match
+    }
+    for nearest in get_close_matches(asked, templates, 1, 0.0):
+        raise ValueError(
+            f"no route matches {asked!r}; the nearest is {templates[nearest]}: {nearest}. "
+            "Leave the path out for a request of no route"
+        )
 
 
 def _refuse_to_answer(lane: Lane) -> None:
