@@ -228,7 +228,12 @@ BAD = {
     "unknown-overrun": Bad(
         V + "stages: {a: {on_overrun: answers}}\n", 2, 26, "bad-choice", "`answers`", "`answer`"
     ),
-    "count-of-zero": Bad(V + "concurrency: 0\n", 2, 14, "bad-value", "not a count"),
+    "count-of-zero": Bad(V + "concurrency: 0\n", 2, 14, "bad-value", "not a count", "1 to 1000000"),
+    "count-of-zeros": Bad(V + "concurrency: 00\n", 2, 14, "bad-value", "count", "1 to 1000000"),
+    "count-of-one": Bad(V + "concurrency: 0_01\n", 2, 14, "bad-value", "count", "write 1"),
+    "calls-of-zero": Bad(
+        V + "stages: {db: {calls: 0}}\n", 2, 22, "bad-value", "not a count", "1 to 1000000"
+    ),
     "count-with-underscore": Bad(V + "concurrency: 1_0\n", 2, 14, "bad-value", "count", "10"),
     "yes": Bad(V + "stages: {a: {optional: yes}}\n", 2, 24, "bad-value", "`yes`", "write true"),
     "quoted-true": Bad(

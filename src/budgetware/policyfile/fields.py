@@ -131,7 +131,7 @@ def _flag(text: str) -> bool:
 def _count(text: str) -> int:
     if _COUNT.fullmatch(text) is None or not 1 <= int(text) <= MOST:
         digits = re.sub("[_,]", "", text)
-        meant = f"write {int(digits)}" if re.fullmatch("[0-9]{1,6}", digits) else ""
+        meant = f"write {int(digits)}" if re.fullmatch("0*[1-9][0-9]{,5}", digits) else ""
         raise FieldError(f"{shown(text)} is not a count", meant or f"a whole number, 1 to {MOST}")
     return int(text)
 
