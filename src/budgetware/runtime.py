@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -216,6 +216,24 @@ class Runtime:
             Runtime._witnesses = tuple(one for one in cls._witnesses if one is not witness)
             for runtime in list(cls._alive):
                 runtime.engine.ignore(witness)
+
+    def miss_fallbacks(self, given: Collection[str]) -> None:
+        """Say which routes list a fallback among their answers and are not *given* one.
+
+        Only where anything is decided: it would be passed over in silence.
+        """
+        policy = self.engine.policy
+        tiers = tuple(policy.tiers) or (None,)
+        missed = [
+            name
+            for name, route in policy.routes.items()
+            if "fallback" in route.answers
+            and route.match
+            and name not in given
+            and any(policy.mode_of(route, tier) is not Mode.OBSERVE for tier in tiers)
+        ]
+        if missed:
+            self.telemetry.no_fallback(missed)
 
     def _watch(
         self,

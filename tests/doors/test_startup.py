@@ -473,25 +473,75 @@ def test_a_policy_can_be_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Policy.parse("routes: 1")
 
 
+CLOCKED = Route(name="signals", match=(Match("GET", "/"),), budget=1.0, answers=("reject",))
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("scopes", [[{"type": "lifespan"}] * 2, [http(path="/")] * 2])
 async def test_on_trio_it_is_said_that_there_is_no_clock(
-    mode: Mode, anyio_backend_name: str
+    mode: Mode, scopes: list[Scope], anyio_backend_name: str
 ) -> None:
-    """Once, when the application starts, under a policy that decides."""
+    """Once, at the start or with the first request, under a policy that decides."""
 
-    async def idle(scope: Scope, receive: Receive, send: Send) -> None:
-        del scope, receive, send
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await app(scope, receive, send)
 
-    async def nothing(*_: Any) -> Any:
-        raise AssertionError
-
-    match = (Match("GET", "/"),)
-    signals = Route(name="signals", match=match, budget=1.0, answers=("reject",))
-    door = BudgetMiddleware(idle, policy=Policy(mode=mode, routes={"signals": signals}))
+    wire = Wire()
+    door = BudgetMiddleware(serve, policy=Policy(mode=mode, routes={"signals": CLOCKED}))
     with capture_logs() as logs:
-        for _ in range(2):
-            await door({"type": "lifespan"}, nothing, nothing)
+        for scope in scopes:
+            await door(scope, wire.receive, wire.send)
 
     expected = ["budgetware_no_clock"] * (anyio_backend_name == "trio" and mode is not Mode.OBSERVE)
     assert [event["event"] for event in logs] == expected
+    for event in logs:
+        assert all(word in event["hint"] for word in ("trio", "the timer", "asyncio", "stages"))
+
+
+FALLING = {
+    "item": Route(name="item", match=(Match("GET", "/item"),), answers=("fallback", "reject")),
+    "list": Route(name="list", match=(Match("GET", "/list"),), answers=("fallback",)),
+    "calm": Route(
+        name="calm", match=(Match("GET", "/calm"),), answers=("fallback",), mode=Mode.OBSERVE
+    ),
+    "job": Route(name="job", answers=("fallback",)),
+    "other": Route(name="other", match=(Match("GET", "/other"),), answers=("reject",)),
+}
+
+
+@pytest.mark.parametrize("door", [BudgetMiddleware, WsgiMiddleware])
+@pytest.mark.parametrize(
+    ("mode", "given", "routes"),
+    [
+        (Mode.ENFORCE, (), ["item, list"]),
+        (Mode.SHADOW, (), ["item, list"]),
+        (Mode.ENFORCE, ("item",), ["list"]),
+        (Mode.ENFORCE, ("item", "list"), []),
+        (Mode.OBSERVE, (), []),
+    ],
+)
+def test_a_fallback_that_nobody_has_given_is_missed(
+    door: Any, mode: Mode, given: tuple[str, ...], routes: list[str]
+) -> None:
+    """Once, at the start, where it would be passed over in silence."""
+    with capture_logs() as logs:
+        door(app, policy=Policy(mode=mode, routes=FALLING), fallbacks=dict.fromkeys(given, print))
+
+    missed = [event for event in logs if event["event"] == "budgetware_no_fallback"]
+    assert [event["routes"] for event in missed] == routes
+    for event in missed:
+        assert event["log_level"] == "warning"
+        assert "`fallbacks`" in event["hint"]
+
+
+def test_where_every_mode_is_held_back_no_fallback_is_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is answered with anything smaller then."""
+    monkeypatch.setenv("BUDGETWARE_MODE", "observe")
+    with capture_logs() as logs:
+        BudgetMiddleware(app, policy=Policy(mode=Mode.ENFORCE, routes=FALLING))
+
+    assert logs == []

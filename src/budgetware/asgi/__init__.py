@@ -102,6 +102,7 @@ class BudgetMiddleware:
         self._answering = (identity, fallbacks or {}, store, rates)
         self._options = options
         self._steers: Helm | None = None
+        self._has_looked = False
         if not _in_event_loop():
             self._check()
             self._open(self._read())
@@ -119,10 +120,12 @@ class BudgetMiddleware:
         except (KeyError, TypeError):  # it is no scope, and the application says so
             is_http = False
         if not is_http or ((outer := _current()) is not None and self._is_within(outer)):
-            if engine.steers and _is_on_trio():
-                self._runtime.telemetry.no_clock()
+            if engine.steers:
+                self._look_for_a_clock()
             return await self._app(scope, receive, send)
         if engine.steers and self._is_decided_on(scope):
+            if not self._has_looked:  # servers may do without lifespan
+                self._look_for_a_clock()
             return await self._helm().serve(scope, receive, send)
         try:
             method = scope["method"]
@@ -179,6 +182,7 @@ class BudgetMiddleware:
         identity, fallbacks, store, rates = self._answering
         fallbacks = checked_fallbacks(fallbacks, policy.routes)
         self._answering = (identity, fallbacks, store, rates)
+        self._runtime.miss_fallbacks(fallbacks)
         self._engine = self._runtime.engine
         if self._engine.steers:
             self._helm()
@@ -220,6 +224,12 @@ class BudgetMiddleware:
         if nested:
             self._runtime.telemetry.nested()
         return nested
+
+    def _look_for_a_clock(self) -> None:
+        """Say, once, that there is none on trio."""
+        self._has_looked = True
+        if _is_on_trio():
+            self._runtime.telemetry.no_clock()
 
     def _is_decided_on(self, scope: Scope) -> bool:
         """Tell whether anything may be decided on a request: on all but the exempt ones."""

@@ -7,7 +7,7 @@ registers nothing with ``atexit``: whatever the application has set up, before o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
@@ -113,8 +113,20 @@ class Telemetry:
 
     def no_clock(self) -> None:
         """Say, once, that the clock neither answers nor cancels on the loop there is."""
-        hint = "it needs asyncio; what is decided at the beginning and at stages is decided here"
+        hint = (
+            "on trio the timer neither answers nor cancels, and nobody waits for a slot, which "
+            "takes asyncio; what is decided as a request begins, at its stages and by "
+            "budget.degrade is decided here, too"
+        )
         self._say_once(names.EVENT_NO_CLOCK, "warning", hint)
+
+    def no_fallback(self, routes: Iterable[str]) -> None:
+        """Say, once, that these routes would answer with a fallback they do not have."""
+        hint = (
+            "give the middleware `fallbacks`, a function by route, or take `fallback` out of the "
+            "routes' `answers`"
+        )
+        self._say_once(names.EVENT_NO_FALLBACK, "warning", hint, routes=", ".join(routes))
 
     def say(self, event: str, method: str = "info", **fields: Value) -> None:
         """Write a log event that does not come with requests, such as a reload; never raises.
@@ -127,10 +139,10 @@ class Telemetry:
         """
         self._events.say(event, method, **fields)
 
-    def _say_once(self, event: str, method: str, hint: str) -> None:
+    def _say_once(self, event: str, method: str, hint: str, **fields: Value) -> None:
         if event not in self._said:
             self._said.add(event)
-            self.say(event, method, hint=hint)
+            self.say(event, method, **fields, hint=hint)
 
     def _hand_over(self, outlet: Outlet, watched: Watched) -> None:
         # Bound to this object on purpose: as long as the engine lives, so does the provider.

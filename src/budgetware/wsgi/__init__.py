@@ -97,6 +97,7 @@ class BudgetMiddleware:
         self._tells_timing = server_timing if callable(server_timing) else None
         self._runtime = Runtime.start(**options)
         fallbacks = checked_fallbacks(fallbacks, self._runtime.engine.policy.routes)
+        self._runtime.miss_fallbacks(fallbacks)
         self._engine = self._runtime.engine
         _refuse_cancelling(self._engine.policy)
         self._answering = (identity, fallbacks, store, rates)
