@@ -65,6 +65,11 @@ def _parts() -> Any:
         (7, TypeError, "not int"),
         (_parts(), TypeError, "not generator"),
         ((200, {}), TypeError, "2 items"),
+        (
+            (200, "cheap"),
+            TypeError,
+            r"is \(status, headers, body\), such as \(200, {}, 'text'\), not 2",
+        ),
         (("200", {}, "x"), TypeError, "an int, not str"),
         ((200, "x: y", "x"), TypeError, "pairs, not str"),
         ((200, [("x",)], "x"), TypeError, "pairs of name and value"),
@@ -171,6 +176,23 @@ def test_errors_of_a_fallback_are_its_own() -> None:
             asyncio.run(fallback.answer(None, 30.0))
     with pytest.raises(TypeError, match="NoneType"):
         Fallback("signals", lambda _: None, 30.0).answer_now(None, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("result", "error"), [(None, TypeError), ((200, "cheap"), TypeError), ("\ud800", ValueError)]
+)
+def test_a_wrong_result_is_told_with_its_route(result: object, error: type[Exception]) -> None:
+    """One log line is all there is of it, and many routes may have a fallback."""
+
+    async def later(_: object) -> object:
+        return result
+
+    for function in (later, lambda _: result, partial(later)):
+        fallback = Fallback("signals", function, 30.0)
+        with pytest.raises(error, match="the fallback of 'signals': "):
+            fallback.answer_now(None, 30.0)
+        with pytest.raises(error, match="the fallback of 'signals': "):
+            asyncio.run(fallback.answer(None, 30.0))
 
 
 def test_what_is_no_fallback_is_refused_at_start() -> None:

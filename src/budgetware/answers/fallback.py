@@ -31,7 +31,8 @@ def fallback_answer(result: object) -> Answer:
     if isinstance(result, tuple):
         if len(result) != _TRIPLE:
             raise TypeError(
-                f"a fallback's tuple is (status, headers, body), not {len(result)} items",
+                "a fallback's tuple is (status, headers, body), such as (200, {}, 'text'), "
+                f"not {len(result)} items",
             )
         status, headers, content = result
         return _made(status, headers, content)

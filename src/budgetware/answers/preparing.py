@@ -82,11 +82,11 @@ class Fallback:
         bound_s = min(self.budget_s, _bounded_s(wait_s))
         with anyio.move_on_after(bound_s):
             if self.is_async:
-                return fallback_answer(await self._function(argument))
+                return self._made_of(await self._function(argument))
             call = partial(self._boxed, argument)
             made = anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=_limiter())
             (result,) = await made
-            return fallback_answer(await result if inspect.isawaitable(result) else result)
+            return self._made_of(await result if inspect.isawaitable(result) else result)
         raise self._late(bound_s)
 
     def answer_now(self, argument: Any, wait_s: float) -> Answer:
@@ -105,7 +105,14 @@ class Fallback:
         result, error = outcome
         if error is not None:
             raise error
-        return fallback_answer(result)
+        return self._made_of(result)
+
+    def _made_of(self, result: object) -> Answer:
+        try:
+            return fallback_answer(result)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"the fallback of {self.route!r}: {error}") from None
 
     def _boxed(self, argument: Any) -> tuple[Any]:
         # In a tuple, because trio refuses coroutines that come out of threads.
