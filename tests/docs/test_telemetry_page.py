@@ -12,6 +12,10 @@ from tests.integration.otlp_backend import Backend
 from tests.servers import Collector
 
 from budgetware import names
+from budgetware._core.decide import Reason
+from budgetware._core.reasons import OURS
+from budgetware.answers.rejection import _STATUSES, Rejection
+from budgetware.answers.storable import NotKept
 from budgetware.telemetry.metrics import COUNTERS, GAUGES, HISTOGRAMS
 
 ROOT = Path(__file__).parents[2]
@@ -129,3 +133,33 @@ def test_every_example_is_tested() -> None:
 def test_every_metric_and_event_is_documented(name: str) -> None:
     """The page has a row for each name."""
     assert f"| `{name}` |" in PAGE
+
+
+def _table(page: str, head: str) -> list[tuple[str, ...]]:
+    """Return the cells of the first two columns below a table's head, code marks left out."""
+    rows = page.partition(f"\n{head}\n")[2].partition("\n\n")[0].splitlines()[1:]
+    return [tuple(cell.strip(" `") for cell in row.split("|")[1:3]) for row in rows]
+
+
+def test_every_reason_is_listed() -> None:
+    """Each word that budgetware has of its own, and no other."""
+    listed = [reason for reason, _ in _table(PAGE, "| `reason` | Why |")]
+
+    assert sorted(listed) == sorted(OURS - {Rejection.DEADLINE_SPENT})
+    assert set(Reason) <= set(listed)
+
+
+def test_every_refusal_is_listed_with_its_status() -> None:
+    """As its problem details have it."""
+    listed = _table(PAGE, "| `reason` of problem details | Status | Why |")
+
+    assert {reason: int(status) for reason, status in listed} == dict(_STATUSES)
+    assert {reason for reason, _ in listed} == set(Rejection)
+
+
+def test_every_reason_not_to_keep_a_response_is_listed() -> None:
+    """On the page about smaller answers, two of them in one row."""
+    page = (ROOT / "docs" / "degrading-by-tier.md").read_text(encoding="utf-8")
+    cells = [cell for cell, _ in _table(page, "| reason | what it means |")]
+
+    assert sorted(re.findall(r"\w+", " ".join(cells))) == sorted(NotKept)

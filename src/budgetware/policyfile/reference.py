@@ -26,8 +26,8 @@ tiers:
 ```
 
 `budgetware validate` names everything that is wrong with a file, `budgetware explain GET /path`
-says what one request is promised and which line says so, and `budgetware schema` prints the JSON
-Schema that gives editors completion.
+says what one request is promised and which line says so. The first line above gives editors
+completion, once `budgetware schema > budgetware.schema.json` has written the JSON Schema there.
 
 The file is looked for in this order: the argument, `BUDGETWARE_POLICY`, `./budgetware.yaml`,
 `policy` of `[tool.budgetware]` in `./pyproject.toml`. Without any, everything is measured and
