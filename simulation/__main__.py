@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from simulation.many import TO_BE_MET, play_all
@@ -18,17 +19,24 @@ MOST_SHOWN: Final = 10
 """Seeds that are shown when more than these fail."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Play what the command line asks for; return 1 if anything did not hold."""
     parser = argparse.ArgumentParser(prog="simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1000, help="how many worlds are played")
+    parser.add_argument("--seeds", type=count, default=1000, help="how many worlds are played")
     parser.add_argument("--first", type=int, default=0, help="the first seed of them")
     parser.add_argument("--seed", type=int, help="the one world that is played and shown")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="how many at once")
-    chosen = parser.parse_args()
+    parser.add_argument("--processes", type=count, default=os.cpu_count(), help="how many at once")
+    chosen = parser.parse_args(arguments)
     if chosen.seed is not None:
         return _show(chosen.seed)
     return _play(range(chosen.first, chosen.first + chosen.seeds), chosen.processes)
+
+
+def count(text: str) -> int:
+    """Return how many *text* says: none would be no test, and pass."""
+    if (found := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, not {found}")
+    return found
 
 
 def _show(seed: int) -> int:

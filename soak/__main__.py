@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -140,11 +141,20 @@ async def soak(server: Server, chaos: Chaos, seconds: float) -> list[Finding]:
     return findings(before, after, seen, samples, server.said(), chaos.done)
 
 
-def main() -> int:
+def duration(text: str) -> float:
+    """Return how many *text* says: none would be no soak, and some would have no end."""
+    if not 1 <= (seconds := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"at least 1, and an end, not {text}")
+    return seconds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run it for as long as the command line says; return 1 if anything does not hold."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600.0, help="under load and disturbance")
-    seconds = parser.parse_args().seconds
+    parser.add_argument(
+        "--seconds", type=duration, default=600.0, help="under load and disturbance"
+    )
+    seconds = parser.parse_args(arguments).seconds
     room = Path(tempfile.mkdtemp(prefix="budgetware-soak-"))
     policy = Path(shutil.copy(POLICY, room))
     try:
