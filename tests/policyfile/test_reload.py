@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -18,6 +19,7 @@ from budgetware._core.policy import Policy
 from budgetware.errors import PolicyError
 from budgetware.policyfile import Document, PolicyWatch, load, reload
 from budgetware.policyfile.discover import judge
+from budgetware.runtime import Runtime
 
 GOOD = "version: 1\nservice: {name}\n"
 
@@ -487,3 +489,35 @@ def test_a_child_starts_its_own_thread(tmp_path: Path) -> None:
         watch._starting.release()
         os.close(read_end)
         os.close(write_end)
+
+
+@pytest.mark.parametrize("interval_s", [0.001, 3600.0])
+def test_the_thread_ends_with_whoever_had_it_started(tmp_path: Path, interval_s: float) -> None:
+    """However long it would have slept; nobody has to stop it."""
+    watch = PolicyWatch(tmp_path / "budgetware.yaml", print, interval_s=interval_s)
+    watch.ensure_started()
+    thread = watch._thread
+    assert thread is not None
+    assert thread.is_alive()
+
+    del watch
+    gc.collect()
+    thread.join(30)
+
+    assert not thread.is_alive()
+
+
+def test_the_thread_ends_with_its_application(tmp_path: Path) -> None:
+    """Once another one has taken its place as the process's current one."""
+    file = tmp_path / "budgetware.yaml"
+    file.write_text("version: 1\n")
+    runtime = Runtime.start(policy=file, reload="file")
+    runtime.engine.watch.ensure_started()  # type: ignore[attr-defined]
+    thread = runtime.engine.watch._thread  # type: ignore[attr-defined]
+    Runtime.start(policy=Policy())
+
+    del runtime
+    gc.collect()
+    thread.join(30)
+
+    assert not thread.is_alive()

@@ -2,7 +2,8 @@
 
 A thread reads the file about once a second. What it says is what counts, not its time: a copy that
 keeps the old time is seen, and a touch is nothing. A change counts once two looks in a row agree,
-so files that are still being written are left alone. Nothing starts before ``ensure_started``.
+so files that are still being written are left alone. Nothing starts before ``ensure_started``, and
+the thread ends with the watch.
 """
 
 from __future__ import annotations
@@ -91,8 +92,14 @@ class PolicyWatch:
         if self._starting.acquire(blocking=False):
             try:
                 if self._thread is None or not self._thread.is_alive():
+                    orders = self._orders
+                    # Whoever watches is not kept by being watched for, and its end is an order.
+                    watch = weakref.ref(self, lambda _: orders.put("stop"))
                     thread = threading.Thread(
-                        target=self._watch, name="budgetware-policy", daemon=True
+                        target=_look_again_and_again,
+                        args=(watch, orders, self._interval_s),
+                        name="budgetware-policy",
+                        daemon=True,
                     )
                     thread.start()
                     self._thread = thread
@@ -193,23 +200,27 @@ class PolicyWatch:
                 log = logging.getLogger(SCOPE)
                 log.exception("a problem with the policy could not be reported")
 
-    def _watch(self) -> None:
-        orders = self._orders
-        while True:
-            try:
-                order = orders.get(timeout=self._interval_s)
-            except Empty:
-                order = "look"
-            if order == "stop":
-                return
-            with suppress(BaseException):  # nor does telling of it end the thread
-                self.look(now=order == "reload")
-
     def _forget_thread(self) -> None:
         """Start over without a thread, as in a new process."""
         self._thread = None
         self._starting = threading.Lock()
         self._orders = SimpleQueue()
+
+
+def _look_again_and_again(
+    watching: weakref.ref[PolicyWatch], orders: SimpleQueue[str], interval_s: float
+) -> None:
+    while True:
+        try:
+            order = orders.get(timeout=interval_s)
+        except Empty:
+            order = "look"
+        watch = watching()
+        if order == "stop" or watch is None:
+            return
+        with suppress(BaseException):  # nor does telling of it end the thread
+            watch.look(now=order == "reload")
+        del watch
 
 
 _watches: weakref.WeakSet[PolicyWatch] = weakref.WeakSet()
