@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 import weakref
@@ -334,6 +335,32 @@ def is_nested(outer: object, engine: Engine) -> bool:
     if other is None or other is engine or getattr(outer, "end", None) is not None:
         return False
     return bool(other.policy == engine.policy)
+
+
+def tier_of(name: Callable[[T], object], request: T) -> str | None:
+    """Return the tier that the application's *name* gives *request*.
+
+    Raises:
+        Exception: It raised, or gave what is no name: something to be awaited, for one.
+
+    """
+    tier = name(request)
+    if tier is None or isinstance(tier, str):
+        return tier
+    raise TypeError(f"tier gives a str or None, not {tier!r:.80}")
+
+
+def is_timed(tells: Callable[[T], object], request: T) -> bool:
+    """Tell whether the application's *tells* has the answer to *request* say how long it took.
+
+    Raises:
+        Exception: It raised, or gave what would have to be awaited, which says neither yes nor no.
+
+    """
+    yes = tells(request)
+    if inspect.isawaitable(yes):
+        raise TypeError(f"server_timing gives True or False at once, not {yes!r:.80}")
+    return bool(yes)
 
 
 def _announce(runtime: Runtime) -> None:

@@ -30,7 +30,7 @@ from budgetware.errors import BudgetwareError
 from budgetware.http import WITH_BODY
 from budgetware.misuse import check_asked, check_served_by, checked_fallbacks
 from budgetware.names import TIER_KEY
-from budgetware.runtime import Runtime, check_options, is_nested, policy_of
+from budgetware.runtime import Runtime, check_options, is_nested, is_timed, policy_of, tier_of
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -249,19 +249,18 @@ class BudgetMiddleware:
 
     def _kind_of(self, scope: Scope) -> type[Exchange]:
         try:
-            tells = self._tells_timing(scope)  # type: ignore[misc]
+            timed = is_timed(self._tells_timing, scope)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - the application's function, our call
             self._engine.fault("server_timing", error)
             return Exchange
-        return TimedExchange if tells else Exchange
+        return TimedExchange if timed else Exchange
 
     def _tier_of(self, scope: Scope) -> str | None:
         try:
-            tier = self._tier(scope)  # type: ignore[misc]
+            return tier_of(self._tier, scope)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - the application's function, our call
             self._engine.fault("tier", error)
             return None
-        return tier if isinstance(tier, str) else None
 
 
 def _in_event_loop() -> bool:

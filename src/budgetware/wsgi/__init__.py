@@ -23,7 +23,7 @@ from budgetware.errors import PolicyError, Problem
 from budgetware.http import SAFE_METHODS, WITH_BODY
 from budgetware.misuse import check_asked, check_served_by, checked_fallbacks
 from budgetware.names import TIER_KEY
-from budgetware.runtime import Runtime, is_nested
+from budgetware.runtime import Runtime, is_nested, is_timed, tier_of
 from budgetware.wsgi.bodies import watched
 from budgetware.wsgi.exchange import Exchange, StartResponse, TimedExchange, leave
 from budgetware.wsgi.uploads import TimedInput
@@ -196,19 +196,18 @@ class BudgetMiddleware:
 
     def _kind_of(self, environ: Environ) -> type[Exchange]:
         try:
-            tells = self._tells_timing(environ)  # type: ignore[misc]
+            timed = is_timed(self._tells_timing, environ)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - the application's function, our call
             self._engine.fault("server_timing", error)
             return Exchange
-        return TimedExchange if tells else Exchange
+        return TimedExchange if timed else Exchange
 
     def _tier_of(self, environ: Environ) -> str | None:
         try:
-            tier = self._tier(environ)  # type: ignore[misc]
+            return tier_of(self._tier, environ)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - the application's function, our call
             self._engine.fault("tier", error)
             return None
-        return tier if isinstance(tier, str) else None
 
 
 def _decoded(text: str) -> str:
