@@ -139,6 +139,9 @@ def test_a_policy_with_errors_is_refused() -> None:
     """The same error the doors raise, before anything is served."""
     with pytest.raises(PolicyError, match="bugdet"), captured("version: 1\nbugdet: 30\n"):
         pytest.fail("the block must not run")
+    for wrong in (3, {"version": 1}):
+        with pytest.raises(TypeError, match="path must be the name"), captured(wrong):  # type: ignore[arg-type]
+            pytest.fail("the block must not run")
 
 
 def test_there_is_no_record_before_a_request_is_over() -> None:

@@ -390,11 +390,8 @@ def _nowhere(_: bytes) -> None:
 def _read(policy: Policy | str | Path | None) -> Policy:
     if isinstance(policy, Policy):
         return policy
-    from budgetware.policyfile import check, load  # noqa: PLC0415 - a policy may come from code
-
-    if isinstance(policy, str) and "\n" in policy:
-        return check(policy).require()
-    return load(policy)
+    is_text = isinstance(policy, str) and "\n" in policy
+    return Policy.parse(str(policy)) if is_text else Policy.load(policy)
 
 
 def _silent(policy: Policy) -> Options:
