@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple, TypedDict, TypeVar
 from uuid import UUID
 
 from budgetware import names
@@ -297,29 +297,54 @@ def held_back(policy: Policy, environment: Mapping[str, str]) -> Policy:
         raise ValueError(f"{names.MODE_VARIABLE} must be one of {words}, not {word!r}") from None
 
 
+class Caller(NamedTuple):
+    """Who has sent a request.
+
+    Attributes:
+        name: A name no other caller has; ``None`` for nobody.
+        is_doubtful: Whether it may be somebody whose name could not be told.
+
+    """
+
+    name: str | None = None
+    is_doubtful: bool = False
+
+
+NOBODY: Final = Caller()
+_SOMEBODY: Final = Caller(is_doubtful=True)
+
+
 def identity_of(
     identify: Callable[[T], object] | None, request: T, fault: Callable[[str, Exception], None]
-) -> str | None:
-    """Return who sent *request*, as the application's *identify* says; ``None`` for nobody.
+) -> Caller:
+    """Return who has sent *request*, as the application's *identify* says.
 
-    Numbers and UUIDs are names, too, and blank text is nobody's; anything else is a fault of its
-    own, and nobody.
+    Numbers and UUIDs are names, too, and others than the same in text. ``None`` and blank text are
+    nobody; whatever else it gives or raises is a fault, and may be somebody.
     """
     if identify is None:
-        return None
+        return NOBODY
     try:
         identity = identify(request)
         if identity is None:
-            return None
+            return NOBODY
         if isinstance(identity, str):
             # The anonymous users of Django and Starlette have a name that is empty.
-            return identity if identity.strip() else None
-        if isinstance(identity, UUID) or type(identity) is int:
-            return str(identity)
-        raise TypeError(f"identity gives a str, an int, a UUID or None, not {identity!r:.80}")  # noqa: TRY301 - counted below
+            return Caller(_named("str", identity)) if identity.strip() else NOBODY
+        if isinstance(identity, UUID):
+            return Caller(_named("uuid", str(identity)))
+        if type(identity) is int:
+            return Caller(_named("int", str(identity)))
+        kind = type(identity).__name__
+        raise TypeError(f"identity gives a str, an int, a UUID or None, not a {kind}")  # noqa: TRY301 - counted below
     except Exception as error:  # noqa: BLE001 - the application's function, our call
         fault("identity", error)
-        return None
+        return _SOMEBODY
+
+
+def _named(kind: str, text: str) -> str:
+    """Return *text* as a name that only the same text of the same *kind* has."""
+    return text if kind == "str" and not text.startswith("\0") else f"\0{kind} {text}"
 
 
 def is_nested(outer: object, engine: Engine) -> bool:

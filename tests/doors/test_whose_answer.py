@@ -106,6 +106,47 @@ def test_an_anonymous_users_name_is_nobodys() -> None:
     assert not wsgi_kept(stand, HTTP_COOKIE="session=1")
 
 
+def raising(_: object) -> object:
+    """Be a directory that is down."""
+    raise ConnectionError
+
+
+@pytest.mark.parametrize("identity", [raising, lambda _: b"me", lambda _: ("acme", "me")])
+@pytest.mark.parametrize("public", [False, True])
+def test_who_cannot_be_named_is_somebody(
+    identity: Callable[[object], object],
+    public: bool,  # noqa: FBT001 - a table
+) -> None:
+    """Nothing is kept for them or for anybody else, and nothing kept is sent to them."""
+    who: list[Callable[[object], object]] = [identity]
+    cache = CachePolicy(fresh=600.0, public=public)
+
+    def identify(asked: object) -> object:
+        return who[0](asked)
+
+    play = Play(say, replace(SIGNALS, cache=cache), identity=identify)
+    stand = Stand(wsgi_say, replace(SIGNALS, cache=cache), identity=identify)
+    for named in (identity, lambda _: None, identity):
+        who[0] = named
+        play.ask()
+        stand.ask()
+        assert kept(play) is wsgi_kept(stand) is (named is not identity)
+    faults = play.door._engine.tally.faults, stand.door._engine.tally.faults
+    assert faults == ({"identity": 4}, {"identity": 4})
+
+
+def test_a_number_and_the_same_in_text_are_two_callers() -> None:
+    """An account of one table, and a name of another."""
+    who: list[object] = [7]
+    play = Play(say, identity=lambda _: who[0])
+    play.ask()
+
+    assert kept(play)
+    who[0] = "7"
+    assert not kept(play)
+    play.check()
+
+
 # -- what was asked -------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from budgetware.answers.facts import RequestFacts, encoded_path, some_of
 if TYPE_CHECKING:
     from budgetware._core.policy import Plan
     from budgetware.asgi.exchange import Scope
+    from budgetware.runtime import Caller
 
 # Those of the specification, and what frameworks add around or behind the application. Users and
 # sessions are looked at.
@@ -25,8 +26,8 @@ _LISTED: Final = frozenset(_ORDINARY_KEYS.split())
 _FRAMEWORKS: Final = ("starlette.", "fastapi", "litestar", "_litestar", "quart.", "budgetware.")
 
 
-def facts_of(scope: Scope, plan: Plan, identity: str | None) -> RequestFacts:
-    """Return what *scope* says of a request under *plan*, whose caller is *identity*.
+def facts_of(scope: Scope, plan: Plan, caller: Caller) -> RequestFacts:
+    """Return what *scope* says of a request under *plan*, which *caller* has sent.
 
     Headers that can be gone through only once are a list in *scope* afterwards.
     """
@@ -46,9 +47,9 @@ def facts_of(scope: Scope, plan: Plan, identity: str | None) -> RequestFacts:
         scheme=scope.get("scheme", "http"),
         namespace=plan.namespace,
         tier=plan.tier,
-        identity=identity,
+        identity=caller.name,
         # Nobody asks where nothing is kept.
-        known_by=None if plan.cache is None else known_by(scope) or _unlisted(scope),
+        known_by=None if plan.cache is None else _asked_who(scope, caller),
     )
 
 
@@ -65,6 +66,12 @@ def known_by(scope: Scope) -> str | None:
     if tls.get("client_cert_chain") or tls.get("client_cert_name"):
         return "tls"
     return None
+
+
+def _asked_who(scope: Scope, caller: Caller) -> str | None:
+    if caller.is_doubtful:
+        return "identity"
+    return known_by(scope) or _unlisted(scope)
 
 
 def _unlisted(scope: Scope) -> str | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from budgetware._core.policy import Plan
     from budgetware.answers.facts import Header
+    from budgetware.runtime import Caller
 
 _WITHOUT_PREFIX: Final = ("CONTENT_LENGTH", "CONTENT_TYPE")
 """PEP 3333 leaves ``HTTP_`` out for these two headers, as CGI does."""
@@ -53,8 +54,8 @@ _KNOWN: Final = ("REMOTE_USER", "AUTH_TYPE")
 _NO_CERTIFICATE: Final = ("SSL_CLIENT_VERIFY", "NONE")
 
 
-def facts_of(environ: dict[str, Any], plan: Plan, identity: str | None) -> RequestFacts:
-    """Return what *environ* says of a request under *plan*, whose caller is *identity*.
+def facts_of(environ: dict[str, Any], plan: Plan, caller: Caller) -> RequestFacts:
+    """Return what *environ* says of a request under *plan*, which *caller* has sent.
 
     The application is given a decoded path, in which a ``?`` is not the query's; it is encoded
     again here. Another middleware may have put it in place of what was sent, which gunicorn and
@@ -81,15 +82,21 @@ def facts_of(environ: dict[str, Any], plan: Plan, identity: str | None) -> Reque
         scheme=environ.get("wsgi.url_scheme", "http"),
         namespace=plan.namespace,
         tier=plan.tier,
-        identity=identity,
+        identity=caller.name,
         # Nobody asks where nothing is kept.
-        known_by=known_by(environ) or _unlisted(environ) if asks_who else None,
+        known_by=_asked_who(environ, caller) if asks_who else None,
     )
 
 
 def known_by(environ: dict[str, Any]) -> str | None:
     """Return what in *environ* says who the caller is besides headers; ``None`` for nothing."""
     return next((key for key in _KNOWN if environ.get(key)), None)
+
+
+def _asked_who(environ: dict[str, Any], caller: Caller) -> str | None:
+    if caller.is_doubtful:
+        return "identity"
+    return known_by(environ) or _unlisted(environ)
 
 
 def _unlisted(environ: dict[str, Any]) -> str | None:
