@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from simulation.clients import GoneError
@@ -57,9 +57,7 @@ class Server:
     def scope(self) -> Scope:
         """Return the scope of the request."""
         request = self.request
-        state: dict[str, Any] = {"number": request.number, "who": request.who}
-        if request.tier is not None:
-            state["budgetware.tier"] = request.tier
+        state = {} if request.tier is None else {"budgetware.tier": request.tier}
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": self._spec},
@@ -74,6 +72,8 @@ class Server:
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
             "state": state,
+            # Under a name of ours, which says nothing of the caller.
+            "budgetware.state": {"number": request.number, "who": request.who},
         }
 
     async def receive(self) -> Message:

@@ -91,5 +91,5 @@ def _is_lent(exchange: Any) -> bool:
 
 def request_state(request: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what the server has put into a scope or an environ about the request."""
-    found: Mapping[str, Any] = request["budgetware.state" if "PATH_INFO" in request else "state"]
+    found: Mapping[str, Any] = request["budgetware.state"]
     return found

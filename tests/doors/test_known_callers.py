@@ -67,7 +67,7 @@ def wsgi_ways() -> dict[str, Known]:
 async def echo(scope: Any, _: Any, send: Any) -> None:
     """Answer with who is asking, which only the test has in the scope."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": scope["state"]["who"]})
+    await send({"type": "http.response.body", "body": scope["budgetware.who"]})
 
 
 def wsgi_echo(env: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -95,7 +95,7 @@ def asgi_processes(url: str | None, policy: Policy = SERVICE) -> Iterator[Ask]:
                 "path": path,
                 "query_string": b"",
                 "headers": [],
-                "state": {"who": who.encode()},
+                "budgetware.who": who.encode(),
                 **known(who),
             }
             await doors[process](scope, _nothing, send)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import UserDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from operator import methodcaller
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from starlette.authentication import AuthCredentials
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from structlog.testing import capture_logs
@@ -59,6 +61,11 @@ def wsgi_kept(stand: Stand, path: str = "/signals", **more: Any) -> bool:
     [
         ({"user": SimpleNamespace(is_authenticated=True)}, False),
         ({"session": {"user": "ann"}}, False),
+        ({"auth": AuthCredentials(["admin"])}, False),
+        ({"auth": {"sub": "ann"}}, False),
+        ({"auth": AuthCredentials()}, True),
+        ({"auth": None, "cookies": {}}, True),
+        ({"state": {"user": "ann"}}, True),  # it is asked at the beginning
         ({"user": SimpleNamespace(is_authenticated=False)}, True),
         ({"session": {}, "user": None}, True),
     ],
@@ -77,6 +84,53 @@ def test_a_user_found_on_the_way_in_is_known(found: Mapping[str, Any], shared: b
     play.ask()
 
     assert kept(play) is shared
+    play.check()
+
+
+@pytest.mark.parametrize(
+    ("state", "shared"),
+    [
+        ({}, True),
+        ({names.TIER_KEY: "pro"}, True),
+        ({"user": None}, True),
+        ({"user": "ann"}, False),
+        ({"csrf": "8f3a"}, False),
+        (UserDict(user="ann"), False),
+    ],
+)
+def test_what_an_outer_middleware_leaves_in_the_state_is_of_the_request(
+    state: object,
+    shared: bool,  # noqa: FBT001 - a table
+) -> None:
+    """Who it is, a secret for its page: nobody can tell what a name means."""
+    play = Play(say)
+    play.ask(state=state)
+
+    assert kept(play, state=state) is shared
+    play.check()
+
+
+async def _tell(_: Message) -> None:
+    """Be a server that hears how the application has started."""
+
+
+def test_what_the_server_gives_to_every_request_is_everybodys() -> None:
+    """Its lifespan's state, of which each request has a copy; another thing there is its own."""
+    pool = object()
+    play, lifespan = Play(say), {"pool": pool}
+    steps = iter(["lifespan.startup", "lifespan.shutdown"])
+
+    async def step() -> Message:
+        return {"type": next(steps)}
+
+    scope = {"type": "lifespan", "asgi": {}, "state": lifespan}
+    play.time.run(play.door(scope, step, _tell))
+    play.ask(state={"pool": pool})
+
+    assert kept(play, state={"pool": pool})
+    assert not kept(play, state={"pool": object()})
+    assert not kept(play, state={"pool": pool, "user": "ann"})
+    assert not kept(play, state=lifespan)  # what requests leave there, others would meet
     play.check()
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, Final
+
+from starlette.authentication import AuthCredentials
 
 # What the standards have, and what services invent.
 OWN: Final = """
@@ -75,6 +78,12 @@ SCOPES: Final[Mapping[str, Callable[[str], Mapping[str, Any]]]] = {
     "user of no framework": lambda who: {"user": {"id": who}},
     "lazy user": lambda who: {"user": LazyUser(who)},
     "session": lambda who: {"session": {"user": who}},
+    "state": lambda who: {"state": {"user": who}},
+    "state of no framework": lambda who: {"state": UserDict(user=who)},
+    "credentials": lambda who: {"auth": AuthCredentials([who])},
+    "claims": lambda who: {"auth": {"sub": who}},
+    "claims without scopes": lambda who: {"auth": SimpleNamespace(scopes=[], sub=who)},
+    "parsed cookies": lambda who: {"cookies": {"session": who}},
     "certificate chain": lambda who: {"extensions": _certificate(who)},
     "certificate name": lambda who: {
         "extensions": {"tls": {"client_cert_name": f"CN={who}", "client_cert_chain": []}}

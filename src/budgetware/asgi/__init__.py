@@ -103,6 +103,7 @@ class BudgetMiddleware:
         self._options = options
         self._steers: Helm | None = None
         self._has_looked = False
+        self._lifespan_state: object = None
         if not _in_event_loop():
             self._check()
             self._open(self._read())
@@ -120,13 +121,15 @@ class BudgetMiddleware:
         except (KeyError, TypeError):  # it is no scope, and the application says so
             is_http = False
         if not is_http or ((outer := _current()) is not None and self._is_within(outer)):
+            if not is_http:
+                self._look_at(scope)
             if engine.steers:
                 self._look_for_a_clock()
             return await self._app(scope, receive, send)
         if engine.steers and self._is_decided_on(scope):
             if not self._has_looked:  # servers may do without lifespan
                 self._look_for_a_clock()
-            return await self._helm().serve(scope, receive, send)
+            return await self._helm().serve(scope, receive, send, self._lifespan_state)
         try:
             method = scope["method"]
             if self._tier is None:
@@ -217,6 +220,14 @@ class BudgetMiddleware:
                 self._app, self._engine, self._tier_in, self._kind_in, self._answering
             )
         return self._steers
+
+    def _look_at(self, scope: Scope) -> None:
+        """Note what the server's lifespan gives to the state of every request."""
+        try:
+            if scope["type"] == "lifespan":
+                self._lifespan_state = scope.get("state")
+        except Exception:  # noqa: BLE001, S110 - it is no scope, and the application says so
+            pass
 
     def _is_within(self, outer: Budget) -> bool:
         """Tell whether another door has the request on its account; said once."""

@@ -65,8 +65,10 @@ class Helm:
         self._cache = AsyncResponseCache(shared=store, told=engine.cached)
         self._shared_s = 0.0 if store is None else SHARED_S
 
-    async def serve(self, scope: Scope, receive: Receive, send: Send) -> Any:
-        """Serve one request."""
+    async def serve(
+        self, scope: Scope, receive: Receive, send: Send, lifespan_state: object
+    ) -> Any:
+        """Serve one request of a server that gives each a copy of *lifespan_state*."""
         engine = self._engine
         try:
             method, path, root = scope["method"], scope["path"], scope.get("root_path")
@@ -76,7 +78,7 @@ class Helm:
             exchange.forward = send
             exchange.timed_answer = self._kind_in(scope) is TimedExchange
             who = identity_of(self._identity, scope, engine.fault)
-            asked = facts_of(scope, lane.plan, who)
+            asked = facts_of(scope, lane.plan, who, lifespan_state)
             exchange.prepare(scope, asked, self._menu, Keeping(self._cache))
             visit = engine.entrance.visit(lane.plan, method, path, root)
             if lane.steering is not None and visit is None:
