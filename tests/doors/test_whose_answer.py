@@ -148,6 +148,26 @@ def test_a_user_found_on_the_way_in_is_known_under_wsgi() -> None:
     stand.check()
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"gunicorn.socket": object(), "wsgi.early_hints": print, "wsgi.input_terminated": True},
+        {"gunicorn.socket": SimpleNamespace(getpeercert=lambda **_: None), "HTTPS": "on"},
+        {"werkzeug.socket": object(), "werkzeug.request": object(), "RAW_URI": "/signals"},
+        {"waitress.client_disconnected": print, "REMOTE_HOST": "10.0.0.1"},
+        {"uwsgi.version": b"2.0", "uwsgi.core": 1, "uwsgi.node": b"a"},
+        {"mod_wsgi.request_id": "x", "mod_wsgi.thread_id": 7, "apache.version": (2, 4, 62)},
+    ],
+)
+def test_what_servers_say_of_the_connection_is_nobodys(keys: Mapping[str, Any]) -> None:
+    """Behind each of them a service keeps what it answers to strangers."""
+    stand = Stand(wsgi_say)
+    stand.ask(**keys)
+
+    assert wsgi_kept(stand, **keys)
+    stand.check()
+
+
 def test_an_anonymous_users_name_is_nobodys() -> None:
     """What ``identity`` gives for strangers may be blank: they are no caller of their own."""
     play = Play(say, identity=lambda _: "")

@@ -39,6 +39,19 @@ GATEWAYS: Final = """
 HEADERS: Final = tuple((OWN + GATEWAYS).split())
 """Request fields; the value is the caller."""
 
+
+def _connection(shown: bytes | Exception) -> Any:
+    """Return a connection on which a certificate was shown, or which cannot be asked for it."""
+
+    def getpeercert(*, binary_form: bool) -> bytes:
+        assert binary_form
+        if isinstance(shown, Exception):
+            raise shown
+        return shown
+
+    return SimpleNamespace(getpeercert=getpeercert)
+
+
 ENVIRONS: Final[Mapping[str, Callable[[str], Any]]] = {
     name: lambda who: who
     for name in (
@@ -53,6 +66,15 @@ ENVIRONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "serverless.authorizer": lambda who: {"principalId": who},
     "API_GATEWAY_AUTHORIZER": lambda who: {"claims": {"sub": who}},
     "myservice.user": lambda who: SimpleNamespace(name=who),
+    "gunicorn.socket": lambda who: _connection(who.encode()),
+    "werkzeug.socket": lambda who: _connection(ValueError(who)),
+    **{
+        name: lambda who: who
+        for name in (
+            *("wsgi.user", "wsgiorg.identity", "werkzeug.session", "gunicorn.claims"),
+            *("waitress.user", "eventlet.user", "gevent.user", "uwsgi.user", "mod_wsgi.auth_user"),
+        )
+    },
 }
 """Keys of a WSGI environ, and what stands there for a caller."""
 

@@ -30,27 +30,35 @@ _ORDINARY_KEYS: Final = """
     REQUEST_METHOD REQUEST_SCHEME REQUEST_TIME REQUEST_URI SCRIPT_FILENAME SCRIPT_NAME SCRIPT_URI
     SCRIPT_URL SERVER_ADDR SERVER_ADMIN SERVER_NAME SERVER_PORT SERVER_PROTOCOL SERVER_SIGNATURE
     SERVER_SOFTWARE SSL_PROTOCOL SSL_TLS_SNI UNIQUE_ID
+    wsgi.version wsgi.url_scheme wsgi.input wsgi.errors wsgi.multithread wsgi.multiprocess
+    wsgi.run_once wsgi.file_wrapper wsgi.input_terminated wsgi.early_hints wsgiorg.routing_args
 """
-_LISTED: Final = frozenset(_ORDINARY_KEYS.split())
+# gunicorn 27, werkzeug 3.1, waitress 3.0, eventlet 0.40, uWSGI 2.0, mod_wsgi 4 and 5: what these
+# set by themselves. Under their names applications may put what they like.
+_SERVERS_KEYS: Final = """
+    gunicorn.socket gunicorn.http2.send_trailers gunicorn.http2.priority_weight
+    gunicorn.http2.priority_depends_on
+    werkzeug.socket werkzeug.request werkzeug.server.shutdown werkzeug.proxy_fix.orig
+    werkzeug.debug.preserve_context
+    waitress.client_disconnected eventlet.input eventlet.posthooks eventlet.set_idle
+    uwsgi.version uwsgi.core uwsgi.node x-wsgiorg.fdevent.readable x-wsgiorg.fdevent.writable
+    x-wsgiorg.fdevent.timeout
+    apache.version mod_wsgi.application_group mod_wsgi.application_start mod_wsgi.callable_object
+    mod_wsgi.connection_id mod_wsgi.daemon_connects mod_wsgi.daemon_restarts mod_wsgi.daemon_start
+    mod_wsgi.enable_sendfile mod_wsgi.handler_script mod_wsgi.ignore_activity
+    mod_wsgi.listener_host mod_wsgi.listener_port mod_wsgi.mount_point mod_wsgi.path_info
+    mod_wsgi.process_group mod_wsgi.queue_start mod_wsgi.request_handler mod_wsgi.request_id
+    mod_wsgi.request_start mod_wsgi.script_name mod_wsgi.script_reloading mod_wsgi.script_start
+    mod_wsgi.server_pid mod_wsgi.thread_id mod_wsgi.thread_requests mod_wsgi.total_requests
+    mod_wsgi.version
+"""
+_LISTED: Final = frozenset((_ORDINARY_KEYS + _SERVERS_KEYS).split())
 """Keys of an environ that do not say who the caller is."""
 
-_SERVERS: Final = (
-    "HTTP_",
-    "SSL_CIPHER",
-    "SSL_SERVER_",
-    "SSL_VERSION_",
-    "wsgi.",
-    "wsgiorg.",
-    "werkzeug.",
-    "gunicorn.",
-    "waitress.",
-    "uwsgi.",
-    "mod_wsgi.",
-    "eventlet.",
-    "gevent.",
-    "budgetware.",
-)
+_PREFIXES: Final = ("HTTP_", "SSL_CIPHER", "SSL_SERVER_", "SSL_VERSION_", "budgetware.")
 _KNOWN: Final = ("REMOTE_USER", "AUTH_TYPE")
+_SOCKETS: Final = ("gunicorn.socket", "werkzeug.socket")
+"""Where servers leave the connection, which an application may ask for the certificate."""
 _NO_CERTIFICATE: Final = ("SSL_CLIENT_VERIFY", "NONE")
 
 
@@ -90,7 +98,18 @@ def facts_of(environ: dict[str, Any], plan: Plan, caller: Caller) -> RequestFact
 
 def known_by(environ: dict[str, Any]) -> str | None:
     """Return what in *environ* says who the caller is besides headers; ``None`` for nothing."""
-    return next((key for key in _KNOWN if environ.get(key)), None)
+    return next((key for key in _KNOWN if environ.get(key)), None) or next(
+        (key for key in _SOCKETS if key in environ and _has_certificate(environ[key])), None
+    )
+
+
+def _has_certificate(connection: Any) -> bool:
+    """Tell whether the client has, or may have, shown one on *connection*."""
+    try:
+        asked = getattr(connection, "getpeercert", None)
+        return asked is not None and bool(asked(binary_form=True))
+    except Exception:  # noqa: BLE001 - a connection that cannot be asked may be anybody's
+        return True
 
 
 def _asked_who(environ: dict[str, Any], caller: Caller) -> str | None:
@@ -117,7 +136,7 @@ def _unlisted(environ: dict[str, Any]) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _is_listed(key: str) -> bool:
-    return key in _LISTED or key.startswith(_SERVERS)
+    return key in _LISTED or key.startswith(_PREFIXES)
 
 
 def _headers(environ: dict[str, Any]) -> Iterator[Header]:
