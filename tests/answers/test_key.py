@@ -46,6 +46,7 @@ def test_every_difference_makes_another_key() -> None:
     different += [
         replace(plain, route="other"),
         replace(plain, scheme="https"),
+        replace(plain, listener="8081"),
         replace(plain, tier=None),
         replace(plain, tier=""),
         replace(plain, identity=""),

@@ -230,6 +230,8 @@ def test_a_number_and_the_same_in_text_are_two_callers() -> None:
         {"path": "/signals", "raw_path": b"/admin"},
         {"path": "/signals", "raw_path": b"/signals", "root_path": "/app"},
         {"path": "/signals", "raw_path": b"/signals", "query_string": b"a"},
+        {"server": ("testserver", 8081)},
+        {"server": ("other", 80)},
         {"path": "/signals", "raw_path": b"/signals", "headers": [(b"forwarded", b"host=evil")]},
         {"path": "/signals", "raw_path": b"/signals", "headers": [(b"x-script-name", b"/a")]},
     ],
@@ -238,14 +240,15 @@ def test_whatever_an_outer_middleware_has_rewritten_is_another_address(
     other: Mapping[str, Any],
 ) -> None:
     """The path as it was sent and as it is seen, where it is mounted, and where it says it is."""
-    route = replace(SIGNALS, match=(Match("*", "/**"),))
-    play = Play(say, route)
-    play.ask()
+    here: Env = {"server": ("testserver", 80)}
+    there = here | dict(other)
+    play = Play(say, ANY)
+    play.ask(**here)
 
-    assert kept(play)
-    assert not kept(play, **other)
-    play.ask(**other)
-    assert kept(play, **other)
+    assert kept(play, **here)
+    assert not kept(play, **there)
+    play.ask(**there)
+    assert kept(play, **there)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +258,9 @@ def test_whatever_an_outer_middleware_has_rewritten_is_another_address(
         {"REQUEST_URI": "http://evil/signals"},
         {"SCRIPT_NAME": "/signals", "PATH_INFO": ""},
         {"QUERY_STRING": "a"},
+        {"SERVER_PORT": "8081"},
+        {"SERVER_NAME": "other"},
+        {"SSL_TLS_SNI": "internal"},
         {"HTTP_FORWARDED": "host=evil"},
         {"HTTP_X_SCRIPT_NAME": "/a"},
     ],
@@ -268,6 +274,20 @@ def test_the_same_under_wsgi(other: Mapping[str, Any]) -> None:
     assert not wsgi_kept(stand, **other)
     stand.ask(**other)
     assert wsgi_kept(stand, **other)
+
+
+def test_hosts_that_share_a_store_have_addresses_of_their_own() -> None:
+    """The server's own name counts only where the client has not said whom it asks."""
+    play, stand = Play(say), Stand(wsgi_say)
+    host: dict[str, Any] = {"headers": [(b"Host", b"api.example")]}
+    play.ask(server=("10.0.0.1", 80), **host)
+    stand.ask(SERVER_NAME="10.0.0.1", HTTP_HOST="api.example")
+
+    assert kept(play, server=("10.0.0.2", 80), **host)
+    assert wsgi_kept(stand, SERVER_NAME="10.0.0.2", HTTP_HOST="api.example")
+    for odd in (None, (), "testserver", ("/run/app.sock", None)):
+        assert play.ask(server=odd, **host).body == b"full"
+    play.check()
 
 
 def test_a_query_in_text_is_a_query() -> None:

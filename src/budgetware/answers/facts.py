@@ -51,6 +51,8 @@ class RequestFacts:
         root: The part of the path the application is mounted at.
         headers: Name and value of every line, in order; of more than ``MOST_FIELDS``, some.
         scheme: ``http`` or ``https``.
+        listener: What tells the server's listeners apart, on one host and in one process: the port,
+            the name a TLS client has asked for, and without a ``Host`` the server's own name.
         namespace: The service and its environment; others that use the same store have another.
         tier: The tier's name, ``None`` outside any tier.
         identity: Who the server has found the caller to be; ``None`` when it does not know.
@@ -65,6 +67,7 @@ class RequestFacts:
     root: bytes = b""
     headers: Sequence[Header] = ()
     scheme: str = "http"
+    listener: str = ""
     namespace: str = ""
     tier: str | None = None
     identity: str | None = None

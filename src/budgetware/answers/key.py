@@ -68,7 +68,10 @@ def key_of(request: RequestFacts, policy: CachePolicy, varied: Iterable[bytes]) 
 
     """
     digest = blake2b(digest_size=KEY_BYTES)
-    for part in (request.namespace, request.route, request.tier, request.identity, request.scheme):
+    for part in (
+        *(request.namespace, request.route, request.tier, request.identity),
+        *(request.scheme, request.listener),
+    ):
         # Before the length stands whether there is one at all: no identity is nobody's name.
         text = b"" if part is None else part.encode("utf-8", "surrogatepass")
         digest.update(b"%c%d:%b" % (b"-+"[part is not None], len(text), text))

@@ -5,11 +5,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from budgetware.answers.facts import RequestFacts, encoded_path, some_of
+from budgetware.answers.facts import RequestFacts, encoded_path, some_of, values_of
 from budgetware.names import TIER_KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from budgetware._core.policy import Plan
+    from budgetware.answers.facts import Header
     from budgetware.asgi.exchange import Scope
     from budgetware.runtime import Caller
 
@@ -24,6 +27,7 @@ _ORDINARY_KEYS: Final = """
 _LISTED: Final = frozenset(_ORDINARY_KEYS.split())
 """Keys of a scope that do not say who the caller is."""
 
+_NAME_AND_PORT: Final = 2
 _FRAMEWORKS: Final = ("starlette.", "fastapi", "litestar", "_litestar", "quart.", "budgetware.")
 
 
@@ -49,12 +53,25 @@ def facts_of(
         root=_bytes(scope.get("root_path") or ""),
         headers=some_of(headers),
         scheme=scope.get("scheme", "http"),
+        listener="" if plan.cache is None else _listener(scope, headers),
         namespace=plan.namespace,
         tier=plan.tier,
         identity=caller.name,
         # Nobody asks where nothing is kept.
         known_by=None if plan.cache is None else _asked_who(scope, caller, lifespan_state),
     )
+
+
+def _listener(scope: Scope, headers: Iterable[Header]) -> str:
+    """Return the port *scope* has come in by, and without a ``Host`` the server's name.
+
+    Not its address: hosts that share a store have one each.
+    """
+    server = scope.get("server")
+    if not isinstance(server, list | tuple) or len(server) < _NAME_AND_PORT:
+        return ""
+    port = str(server[1])
+    return port if values_of(headers, b"host") else f"{port} {server[0]}"
 
 
 def known_by(scope: Scope) -> str | None:

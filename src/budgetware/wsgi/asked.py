@@ -88,12 +88,22 @@ def facts_of(environ: dict[str, Any], plan: Plan, caller: Caller) -> RequestFact
         root=root,
         headers=headers,
         scheme=environ.get("wsgi.url_scheme", "http"),
+        listener=_listener(environ) if plan.cache is not None else "",
         namespace=plan.namespace,
         tier=plan.tier,
         identity=caller.name,
         # Nobody asks where nothing is kept.
         known_by=_asked_who(environ, caller) if asks_who else None,
     )
+
+
+def _listener(environ: dict[str, Any]) -> str:
+    """Return the port *environ* has come in by, and under which name.
+
+    Not the server's address: hosts that share a store have one each.
+    """
+    name = "" if environ.get(_HOST) else environ.get("SERVER_NAME")
+    return f"{environ.get('SERVER_PORT')} {environ.get('SSL_TLS_SNI', '')} {name}"
 
 
 def known_by(environ: dict[str, Any]) -> str | None:
