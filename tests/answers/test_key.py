@@ -32,9 +32,10 @@ ADDRESSES = (
     b"X-Script-Prefix",
     b"X-Client-Proto",
     b"Front-End-Https",
+    b"X-Envoy-Internal",
     b"X-" + b"a" * 100 + b"-Host",
 )
-"""Fields that applications build addresses from."""
+"""Fields that applications build addresses from, and what else a proxy says of the way."""
 
 
 def test_every_difference_makes_another_key() -> None:

@@ -47,8 +47,8 @@ _ANYBODYS: Final = frozenset(
     cdn-loop cf-connecting-ip cf-connecting-ipv6 cf-ew-via cf-ray cf-worker fastly-client-ip
     true-client-ip x-azure-clientip x-azure-ref x-azure-socketip x-client-ip x-cluster-client-ip
     x-envoy-attempt-count x-envoy-decorator-operation x-envoy-expected-rq-timeout-ms
-    x-envoy-external-address x-envoy-internal x-forwarded-for x-original-forwarded-for
-    x-queue-start x-real-ip x-request-start x-varnish
+    x-envoy-external-address x-forwarded-for x-original-forwarded-for x-queue-start x-real-ip
+    x-request-start x-varnish
     """
     # which request it is
     b"""
@@ -66,8 +66,8 @@ _BROWSERS: Final = re.compile(rb"sec-(ch|fetch)-[a-z0-9-]+|sec-gpc|sec-purpose")
 _IN_THE_KEY: Final = frozenset(
     b"""
     cf-ipcountry cf-visitor cloudfront-forwarded-proto cloudfront-viewer-country forwarded
-    front-end-https host x-envoy-original-path x-forwarded-host x-forwarded-path x-forwarded-port
-    x-forwarded-prefix x-forwarded-proto x-forwarded-protocol x-forwarded-scheme
+    front-end-https host x-envoy-internal x-envoy-original-path x-forwarded-host x-forwarded-path
+    x-forwarded-port x-forwarded-prefix x-forwarded-proto x-forwarded-protocol x-forwarded-scheme
     x-forwarded-server x-forwarded-ssl x-forwarded-uri x-host x-http-host-override
     x-original-host x-original-proto x-original-scheme x-original-uri x-original-url
     x-requested-with x-rewrite-url x-scheme x-script-name x-url-scheme
