@@ -75,6 +75,36 @@ def test_where_a_request_comes_from_makes_no_difference(name: bytes) -> None:
     assert key_of(get(b"/", (name, b"10.0.0.1")), POLICY, ()) == key_of(get(b"/"), POLICY, ())
 
 
+@pytest.mark.parametrize(
+    "name",
+    [b"X-Tenant", b"X-Act-As", b"HX-Request", b"Prefer", b"X-Api-Version", b"X-Forwarded-User"],
+)
+def test_a_caller_may_act_for_others_and_ask_for_more(name: bytes) -> None:
+    """With an identity every field that nobody has heard of separates; without, none is shared."""
+    keys = {
+        key_of(get(b"/", *fields, identity="admin"), POLICY, ())
+        for fields in ([], [(name, b"acme")], [(name, b"globex")])
+    }
+
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(b"Authorization", b"Cookie", b"Proxy-Authorization", b"DPoP", b"X-Auth-Token"),
+        *(b"X-Forwarded-Access-Token", b"Cf-Access-Jwt-Assertion", b"X-Hub-Signature-256"),
+        *(b"X-Nonce", b"X-CSRFToken", b"X-XSRF-Token", b"X-Amzn-Oidc-Data", b"X-AccessKey"),
+        *(b"X-Access-Key-Id", b"X-Client-Secret", b"X-Forwarded-Client-Cert", b"X-Request-Id"),
+    ],
+)
+def test_what_proves_who_it_is_separates_nobody_from_himself(name: bytes) -> None:
+    """A token is another one every hour, and the identity says already whose it is."""
+    keys = {key_of(get(b"/", (name, value), identity="ann"), POLICY, ()) for value in (b"1", b"2")}
+
+    assert len(keys) == 1
+
+
 def test_head_finds_what_get_left() -> None:
     """The method is no part of the key."""
     assert key_of(get(), POLICY, ()) == key_of(get(method="HEAD"), POLICY, ())

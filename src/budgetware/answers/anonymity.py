@@ -80,6 +80,12 @@ _ADDRESS: Final = re.compile(
 )
 """Other fields that applications may build addresses from."""
 
+_PROOF: Final = re.compile(
+    rb"dpop|.*(token|jwt|assertion|signature|nonce|csrf|xsrf|oidc-data|access[-_]?key|secret"
+    rb"|forwarded-client-cert).*"
+)
+"""Fields that prove who it is: another one comes with each request, or each hour."""
+
 _OF_THE_SENDER: Final = re.compile(rb"x-(forwarded|original)-(.*-)?for")
 
 
@@ -90,15 +96,19 @@ class FieldTraits(NamedTuple):
         is_credential: Whether it says who sends the request.
         is_anybodys: Whether anybody may send it, and is still anybody.
         is_keyed: Whether its value is part of every key.
+        is_keyed_for_named: Whether it is part of the key of a request whose caller has a name.
 
     """
 
     is_credential: bool
     is_anybodys: bool
     is_keyed: bool
+    is_keyed_for_named: bool
 
 
-_UNHEARD_OF: Final = FieldTraits(is_credential=False, is_anybodys=False, is_keyed=True)
+_UNHEARD_OF: Final = FieldTraits(
+    is_credential=False, is_anybodys=False, is_keyed=True, is_keyed_for_named=True
+)
 
 
 def traits_of(name: bytes) -> FieldTraits:
@@ -108,12 +118,17 @@ def traits_of(name: bytes) -> FieldTraits:
 
 @lru_cache(maxsize=1024)
 def _traits_of(name: bytes) -> FieldTraits:
-    keyed = name in _IN_THE_KEY
+    listed = name in _IN_THE_KEY
     may_be_address = _ADDRESS.fullmatch(name) and not _OF_THE_SENDER.fullmatch(name)
+    is_credential = name in _CREDENTIALS
+    is_anybodys = listed or name in _ANYBODYS or _BROWSERS.fullmatch(name) is not None
+    is_keyed = listed or bool(may_be_address)
+    proves = is_credential or _PROOF.fullmatch(name) is not None
     return FieldTraits(
-        is_credential=name in _CREDENTIALS,
-        is_anybodys=keyed or name in _ANYBODYS or _BROWSERS.fullmatch(name) is not None,
-        is_keyed=keyed or bool(may_be_address),
+        is_credential=is_credential,
+        is_anybodys=is_anybodys,
+        is_keyed=is_keyed,
+        is_keyed_for_named=not proves and (is_keyed or not is_anybodys),
     )
 
 
@@ -132,9 +147,9 @@ def why_unshared(  # noqa: PLR0911 - one list of reasons, to be read from top to
 ) -> tuple[NotKept, str] | None:
     """Return why the response to *request* is for nobody else, and what says so; else ``None``.
 
-    With an identity it is for all requests of that identity. Without, it is shared if every field
-    is anybody's, or is part of the key and no credential; a route that is ``public`` only wants
-    to see no credentials.
+    With an identity it is for all requests of that identity, and unlisted fields are part of the
+    key: the caller may act for others. Without, it is shared if every field is anybody's, or is
+    part of the key and no credential; a route that is ``public`` only wants to see no credentials.
 
     Args:
         request: The request.

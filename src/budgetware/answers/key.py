@@ -77,7 +77,7 @@ def key_of(request: RequestFacts, policy: CachePolicy, varied: Iterable[bytes]) 
         digest.update(b"%c%d:%b" % (b"-+"[part is not None], len(text), text))
     for place in (request.target, request.sent, request.root):
         digest.update(b"%d:%b" % (len(place), place))
-    for name, value in sorted(_keyed(request.headers), key=itemgetter(0)):
+    for name, value in sorted(_keyed(request), key=itemgetter(0)):
         digest.update(b"%d:%b=%d:%b" % (len(name), name, len(value), value))
     digest.update(b"|")
     for name, value in selecting(request, named_in(policy) | set(varied)):
@@ -91,8 +91,12 @@ def named_in(policy: CachePolicy) -> set[bytes]:
     return {name.encode("utf-8") for name in names if name not in _BUILT_IN}
 
 
-def _keyed(headers: Iterable[Header]) -> Iterator[Header]:
-    return ((name.lower(), value) for name, value in headers if traits_of(name).is_keyed)
+def _keyed(request: RequestFacts) -> Iterator[Header]:
+    named = request.identity is not None
+    for name, value in request.headers:
+        traits = traits_of(name)
+        if traits.is_keyed_for_named if named else traits.is_keyed:
+            yield name.lower(), value
 
 
 _BUILT_IN: Final = frozenset({"identity", "tier"})
