@@ -139,6 +139,13 @@ def test_the_fields_of_policy_and_response_are_in_the_key() -> None:
     assert key(b"a", name=b"user-agent") == key(b"b", name=b"user-agent")
 
 
+def test_what_was_public_is_forgotten_when_it_no_longer_is() -> None:
+    """A shared store still has what was kept for everybody by mistake."""
+    keys = {key_of(get(), replace(POLICY, public=public), ()) for public in (False, True)}
+
+    assert len(keys) == 2
+
+
 def test_a_response_says_what_it_depends_on() -> None:
     """Vary lines add up, one allowed origin counts as one, a star or too many is too much."""
     many = [(b"vary", b"x-%d" % index) for index in range(MOST_VARIED + 1)]

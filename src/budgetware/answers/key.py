@@ -63,7 +63,8 @@ def key_of(request: RequestFacts, policy: CachePolicy, varied: Iterable[bytes]) 
 
     Args:
         request: The request.
-        policy: Its ``vary`` names request fields; identity and tier are part of every key.
+        policy: Its ``vary`` names request fields; identity and tier are part of every key. What
+            was shared because it was ``public`` is not met any more when it no longer is.
         varied: Fields, in lower case, that responses of this route are known to vary on.
 
     """
@@ -79,7 +80,7 @@ def key_of(request: RequestFacts, policy: CachePolicy, varied: Iterable[bytes]) 
         digest.update(b"%d:%b" % (len(place), place))
     for name, value in sorted(_keyed(request), key=itemgetter(0)):
         digest.update(b"%d:%b=%d:%b" % (len(name), name, len(value), value))
-    digest.update(b"|")
+    digest.update(b"|%c" % b"-+"[policy.public])
     for name, value in selecting(request, named_in(policy) | set(varied)):
         digest.update(b"%d:%b=%d:%b" % (len(name), name, len(value), value))
     return digest.digest()
