@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from tests.doors.steered_play import POLICY, SIGNALS, Answered, Play
 from tests.doors.wsgi_steered_play import HEADERS, Stand
 
-from budgetware import names
+from budgetware import budget, names
 from budgetware._core.policy import CachePolicy, Match, Policy
 from budgetware.asgi import ASGIApp, BudgetMiddleware, Message
 from budgetware.testing import deciding
@@ -348,6 +348,43 @@ def test_the_same_of_a_body_under_wsgi(read: Callable[[Any], bytes]) -> None:
     assert not wsgi_kept(stand)
     assert stand.ask(**none).body == b"none"
     assert wsgi_kept(stand)
+    stand.check()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_who_has_brought_a_body_is_not_sent_what_was_kept_without_one(method: str) -> None:
+    """Nor when that is found out on the way."""
+    turns = False
+
+    async def reads(request: Request) -> Response:
+        body = await request.body()
+        if turns:
+            budget.degrade("slow")
+        return PlainTextResponse(body or b"none")
+
+    def reads_wsgi(env: Env, start_response: StartResponse) -> Iterable[bytes]:
+        body = env["wsgi.input"].read()
+        if turns:
+            budget.degrade("slow")
+        start_response("200 OK", HEADERS)
+        return [body or b"none"]
+
+    async def evil() -> Message:
+        return {"type": "http.request", "body": b"evil", "more_body": False}
+
+    def bringing(body: bytes) -> Env:
+        return {"wsgi.input": io.BytesIO(body)}
+
+    play, stand = Play(reads), Stand(reads_wsgi)
+    play.ask()
+    stand.ask(**bringing(b""))
+    turns = True
+
+    assert play.ask(method).kind == "cached"
+    assert play.ask(method, receive=evil).kind == "static"
+    assert stand.ask(method=method, **bringing(b"")).kind == "cached"
+    assert stand.ask(method=method, **bringing(b"evil")).kind == "static"
+    play.check()
     stand.check()
 
 

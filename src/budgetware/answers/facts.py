@@ -57,6 +57,7 @@ class RequestFacts:
         tier: The tier's name, ``None`` outside any tier.
         identity: Who the server has found the caller to be; ``None`` when it does not know.
         known_by: What besides the headers says who the caller is; ``None`` for nothing.
+        has_body: Whether it has brought a body that no header has announced.
 
     """
 
@@ -72,6 +73,7 @@ class RequestFacts:
     tier: str | None = None
     identity: str | None = None
     known_by: str | None = None
+    has_body: bool = False
 
 
 @dataclass(frozen=True, slots=True)

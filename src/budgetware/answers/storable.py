@@ -114,7 +114,7 @@ def directives(values: Iterable[bytes]) -> dict[bytes, bytes]:
 
 def may_be_answered(request: RequestFacts) -> bool:
     """Tell whether a stored response could be the answer to *request* at all."""
-    if request.method not in {"GET", "HEAD"}:
+    if request.method not in {"GET", "HEAD"} or request.has_body:
         return False
     for name, value in request.headers:
         field = name.lower()

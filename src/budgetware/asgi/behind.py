@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import anyio.lowlevel
 
+from budgetware.http import SAFE_METHODS
+
 if TYPE_CHECKING:
     from budgetware.asgi.answering import AnsweringExchange
     from budgetware.asgi.exchange import Message, Receive
@@ -38,7 +40,7 @@ def patient(exchange: AnsweringExchange, receive: Receive) -> Receive:
             kind = message["type"]
             if kind == "http.request":
                 pending = message.get("more_body", False)
-                if message.get("body") and exchange.asked.method == "GET":
+                if message.get("body") and exchange.asked.method in SAFE_METHODS:
                     exchange.has_body()
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose a message
             exchange.fault("receive", error, message)

@@ -185,7 +185,9 @@ class SteeredExchange(AnsweringExchange):
 
     def has_body(self) -> None:
         """Note that the request has brought a body with it that nothing had announced."""
-        self.keeping.give_up()
+        if not self.asked.has_body:
+            self.asked = replace(self.asked, has_body=True)
+            self.keeping.give_up()
 
     def gone(self) -> None:
         """Note that the client left; once it was answered by us that is no news."""

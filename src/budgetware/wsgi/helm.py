@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from random import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from budgetware._core.current import current_budget
 from budgetware.answers.cache import ResponseCache
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _set = current_budget.set
 
 App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
+
+_CACHEABLE: Final = frozenset({"GET", "HEAD"})
 
 Answering = tuple[
     Callable[[dict[str, Any]], object] | None,
@@ -88,7 +90,7 @@ class Helm:
             method = environ["REQUEST_METHOD"]
             if method in WITH_BODY:
                 environ["wsgi.input"] = TimedInput(environ["wsgi.input"], exchange)
-            elif method == "GET" and lane.plan.cache is not None and "wsgi.input" in environ:
+            elif method in _CACHEABLE and lane.plan.cache is not None and "wsgi.input" in environ:
                 environ["wsgi.input"] = UncacheableInput(environ["wsgi.input"], exchange)
             elif visit is not None and "wsgi.input" in environ:  # whose slot may be lent is watched
                 environ["wsgi.input"] = TimedInput(environ["wsgi.input"], exchange)

@@ -145,6 +145,12 @@ class SteeredExchange(Exchange):
         if smaller is not None:
             raise AnswerNow(self, smaller.reason)
 
+    def has_body(self) -> None:
+        """Note that the request has brought a body with it that nothing had announced."""
+        if not self.asked.has_body:
+            self.asked = replace(self.asked, has_body=True)
+            self.keeping.give_up()
+
     def turned(self, error: BaseException, outer: Budget | None) -> Smaller | None:
         """Start a smaller answer if *error*, which has left the application, asks for one.
 

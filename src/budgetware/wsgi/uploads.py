@@ -67,5 +67,5 @@ class UncacheableInput(TimedInput):
         result = super()._timed(read, *args, **named)
         exchange = cast("SteeredExchange | None", self._exchange_of())
         if exchange is not None and result and result is not _END:
-            exchange.keeping.give_up()
+            exchange.has_body()
         return result
