@@ -66,6 +66,9 @@ ENVIRONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "serverless.authorizer": lambda who: {"principalId": who},
     "API_GATEWAY_AUTHORIZER": lambda who: {"claims": {"sub": who}},
     "myservice.user": lambda who: SimpleNamespace(name=who),
+    "HTTP_X_REQUEST_ID": lambda who: who.encode(),
+    "HTTP_ACCEPT": lambda who: [who],
+    "CONTENT_TYPE": lambda who: SimpleNamespace(name=who),
     "gunicorn.socket": lambda who: _connection(who.encode()),
     "werkzeug.socket": lambda who: _connection(ValueError(who)),
     **{

@@ -56,6 +56,7 @@ _LISTED: Final = frozenset((_ORDINARY_KEYS + _SERVERS_KEYS).split())
 """Keys of an environ that do not say who the caller is."""
 
 _PREFIXES: Final = ("HTTP_", "SSL_CIPHER", "SSL_SERVER_", "SSL_VERSION_", "budgetware.")
+_TEXTS: Final = ("HTTP_", *_WITHOUT_PREFIX)
 _KNOWN: Final = ("REMOTE_USER", "AUTH_TYPE")
 _SOCKETS: Final = ("gunicorn.socket", "werkzeug.socket")
 """Where servers leave the connection, which an application may ask for the certificate."""
@@ -135,7 +136,11 @@ def _unlisted(environ: dict[str, Any]) -> str | None:
     own. What every request of the process has is its environment's, as wsgiref hands it on.
     """
     for key, value in environ.items():
-        if value is None or _is_listed(key):
+        if value is None:
+            continue
+        if _is_listed(key):
+            if not isinstance(value, str) and key.startswith(_TEXTS):  # no header that we can read
+                return key
             continue
         if not isinstance(value, str):
             return key
