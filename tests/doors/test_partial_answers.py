@@ -174,17 +174,72 @@ def test_a_late_one_is_marked_as_well() -> None:
     play.check()
 
 
-def test_lines_that_cannot_be_marked_pass_as_they_are() -> None:
-    """A fault of ours is counted, and the response is the application's."""
+STORED: list[tuple[Any, Any]] = [("ETag", '"v1"'), ("Cache-Control", "private, max-age=600")]
+FORMS: list[Any] = [str, bytearray, memoryview, lambda text: memoryview(bytearray(text))]
 
-    def odd(_: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+
+@pytest.mark.parametrize("form", FORMS)
+def test_odd_lines_are_marked_under_asgi(form: Any) -> None:
+    """Some servers take text, and any kind of bytes; what cannot be read stays as it is."""
+
+    def odd(text: str) -> Any:
+        return text if form is str else form(text.encode())
+
+    own = (b"x-own", odd("kept"))
+    lines = [own, *((odd(name), odd(value)) for name, value in STORED), (b"x-none", None)]
+
+    async def app(_: Any, __: Any, send: Any) -> None:
         made = score()
-        start_response("200 OK", [("X-Odd", "\u20ac")])
+        await send({"type": "http.response.start", "status": 200, "headers": lines})
+        await send({"type": "http.response.body", "body": made.encode()})
+
+    play = Play(endpoint, wrapped=lambda _: app)
+    with deciding("skip"):
+        answered = play.ask()
+
+    assert answered.body == b"part"
+    assert answered.messages[0]["headers"] == [own, (b"x-none", None), *ours(b"private")]
+    assert play.door._engine.tally.faults["mark"] == 1
+    assert play.outcomes == {"degraded": 1}
+
+
+@pytest.mark.parametrize("status", ["200 OK", "OK", ""])
+@pytest.mark.parametrize("odd", [("X-Odd", "\u20ac"), ("Content-Length", 4), ("X-None", None)])
+def test_odd_lines_are_marked_under_wsgi(odd: tuple[Any, Any], status: str) -> None:
+    """Likewise of a number, of text that is no latin-1, and where the status has no number."""
+
+    def app(_: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        made = score()
+        start_response(status, [odd, *STORED])
+        assert score() == "full"  # it has begun, and is marked already
         return [made.encode()]
 
-    stand = Stand(odd)
+    stand = Stand(app)
     with deciding("skip"):
         got = stand.ask()
 
-    assert (got.body, got.headers) == (b"part", {"X-Odd": "\u20ac"})
-    assert "mark" in stand.door._engine.tally.faults
+    told = {name.decode(): value.decode() for name, value in ours(b"private")}
+    assert (got.status, got.body, got.headers) == (status, b"part", dict([odd]) | told)
+    assert stand.door._engine.tally.faults["mark"] == 1
+    assert len(stand.records) == 1
+
+
+def test_a_status_without_a_number_is_no_reason_not_to_mark() -> None:
+    """The lines are as they should be."""
+
+    def app(_: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        made = score()
+        start_response("OK", list(HEADERS.items()))
+        return [made.encode()]
+
+    stand = Stand(app)
+    with deciding("skip"):
+        got = stand.ask()
+
+    assert (got.status, got.body) == ("OK", b"part")
+    assert {name.lower(): value for name, value in got.headers.items()} == MARKED
+
+
+def ours(strict: bytes) -> list[tuple[bytes, bytes]]:
+    """Return our two lines, for an application that has asked of caches what is *strict*."""
+    return [(b"cache-control", b"no-store, " + strict), (b"budgetware-answer", b"partial")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from budgetware._core.account import PARTIAL
 from budgetware.answers.facts import Header, Headers, end_to_end, is_sound, values_of
@@ -110,6 +110,38 @@ def marked_partial(headers: Iterable[Header]) -> list[Header]:
     lines = list(headers)
     kept = _without(_ABOUT_STORING | _VALIDATORS, lines)
     return [*kept, (b"cache-control", _no_store(lines)), (_MARK, PARTIAL.encode("ascii"))]
+
+
+def marked_as_they_are(headers: Iterable[Any]) -> tuple[list[Any], list[Header]]:
+    """Return lines that are not as the specification has them without those that allow keeping.
+
+    It is for an application's response that was made with a stage left out, whose server may take
+    such lines. What cannot be read stays as it is.
+
+    Args:
+        headers: Names and values may be text, bytes in any form, or anything else.
+
+    Returns:
+        The application's lines that stay, and ours.
+
+    """
+    kept, lines = [], []
+    for header in headers:
+        try:
+            name, value = map(_bytes_of, header)
+        except Exception:  # noqa: BLE001 - it is no line
+            kept.append(header)
+            continue
+        lines.append((name, value))
+        if _without(_ABOUT_STORING | _VALIDATORS, [(name.strip(), value)]):
+            kept.append(header)
+    return kept, [(b"cache-control", _no_store(lines)), (_MARK, PARTIAL.encode("ascii"))]
+
+
+def _bytes_of(part: object) -> bytes:
+    if isinstance(part, str):
+        return part.encode("utf-8", "surrogatepass")
+    return bytes(part) if isinstance(part, bytes | bytearray | memoryview) else b""
 
 
 def _without(names: frozenset[bytes], lines: Iterable[Header]) -> list[Header]:

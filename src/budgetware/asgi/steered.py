@@ -17,7 +17,7 @@ from budgetware._core.alternative import Gated, turning
 from budgetware._core.course import ONCE_KNOWN, Course
 from budgetware._core.decide import Action, Decision
 from budgetware._core.interrupt import turn_of
-from budgetware.answers.answer import marked_partial
+from budgetware.answers.answer import marked_as_they_are, marked_partial
 from budgetware.answers.facts import size_of
 from budgetware.answers.menu import Work
 from budgetware.asgi.answering import AnsweringExchange
@@ -173,11 +173,23 @@ class SteeredExchange(AnsweringExchange):
             course, clock = getattr(self, "course", None), self.clock
             if course is not None and not course.acts:
                 course.responds(clock())
-            if skipped(self) is not None:
-                message = {**message, "headers": marked_partial(message.get("headers", ()))}
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the response
             self.fault("mark", error, message)
+        try:
+            if skipped(self) is not None:
+                message = {**message, "headers": self._partial(message)}
+        except Exception as error:  # noqa: BLE001 - likewise
+            self.fault("mark", error, message)
         return message
+
+    def _partial(self, message: Message) -> list[Any]:
+        headers = message.get("headers", ())
+        try:
+            return marked_partial(headers)
+        except Exception as error:  # noqa: BLE001 - some servers take what is no bytes
+            self.fault("mark", error, message)
+        kept, ours = marked_as_they_are(headers)
+        return kept + ours
 
     def cut_short(self) -> None:
         """Note that the application was told that its client has left."""

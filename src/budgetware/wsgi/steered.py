@@ -19,7 +19,7 @@ from budgetware._core.course import ONCE_KNOWN, Course
 from budgetware._core.current import current_budget
 from budgetware._core.decide import Action, Decision
 from budgetware._core.interrupt import AnswerNow, turn_of
-from budgetware.answers.answer import marked_partial
+from budgetware.answers.answer import marked_as_they_are, marked_partial
 from budgetware.answers.facts import size_of
 from budgetware.answers.menu import Work, refusal
 from budgetware.answers.rejection import LAST_RESORT
@@ -273,7 +273,7 @@ class SteeredExchange(Exchange):
         lines = headers if isinstance(headers, list | tuple) else list(headers)
         kind = TimedExchange if self.timed_answer else Exchange
         before = getattr(self, "status", None)
-        sent = self._marked(status, lines)
+        sent = self._marked(lines)
         try:
             write = kind.start_response(self, status, sent, *exc_info, **named)
         except BaseException:
@@ -282,15 +282,23 @@ class SteeredExchange(Exchange):
         self.keeping.begin(self, status, lines)
         return functools.partial(_write, self, write)
 
-    def _marked(self, status: str, headers: Lines) -> Lines:
+    def _marked(self, headers: Lines) -> Lines:
         """Return the lines of the response as they leave: marked if a stage was left out."""
         try:
-            self.status = int(status[:3])  # from here on nothing is left out any more
+            self.status = None  # from here on nothing is left out any more
             if skipped(self) is not None:
-                return as_text(marked_partial(as_bytes(headers)))
+                headers = self._partial(headers)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the response
             self.engine.fault("mark", error)
         return headers
+
+    def _partial(self, headers: Lines) -> Lines:
+        try:
+            return as_text(marked_partial(as_bytes(headers)))
+        except Exception as error:  # noqa: BLE001 - some servers take what is no text
+            self.engine.fault("mark", error)
+        kept, ours = marked_as_they_are(headers)
+        return kept + as_text(ours)
 
     def ready(self, body: Sequence[bytes]) -> None:
         """End the budget, and keep the response if it is to be kept."""
