@@ -17,7 +17,10 @@ CACHE_NAME: Final = b"budgetware"
 Kind = Literal["cached", "fallback", "static", "reject"]
 
 _MARK: Final = ANSWER_HEADER.lower().encode("ascii")
-_ABOUT_STORING: Final = frozenset({_MARK, b"expires", b"pragma", b"surrogate-control"})
+# nginx obeys X-Accel-Expires before Cache-Control, Akamai Edge-Control.
+_ABOUT_STORING: Final = frozenset(
+    {_MARK, b"expires", b"pragma", b"surrogate-control", b"x-accel-expires", b"edge-control"}
+)
 _REPLACED: Final = _ABOUT_STORING | {b"age", b"cache-status", b"content-length", b"server-timing"}
 _VALIDATORS: Final = frozenset({b"etag", b"last-modified"})
 _STRICT: Final = (
