@@ -388,6 +388,14 @@ def is_timed(tells: Callable[[T], object], request: T) -> bool:
     return bool(yes)
 
 
+def check_named(runtime: Runtime, store: object, rates: object) -> None:
+    """Warn of a shared *store* or *rates* under a name that other services may have as well."""
+    if runtime.engine.policy.service:
+        return
+    if not all(getattr(given, "has_own_prefix", True) for given in (store, rates)):
+        runtime.telemetry.no_service()
+
+
 def _announce(runtime: Runtime) -> None:
     # While no lock of ours is held: it goes through the application's logger.
     if replace(runtime.engine.policy, most=Mode.ENFORCE) == Policy():

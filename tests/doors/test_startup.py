@@ -7,7 +7,7 @@ import subprocess
 import sys
 import traceback
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,12 @@ from structlog.testing import capture_logs
 from tests.doors.asgi_play import Wire, http
 from tests.servers import free_port
 
-from budgetware import BudgetMiddleware, Policy, PolicyError, budget
+from budgetware import BudgetMiddleware, Policy, PolicyError, budget, names
 from budgetware._core.policy import Match, Mode, Route
+from budgetware.answers.redis_store import AsyncRedisStore, RedisStore
 from budgetware.asgi import Message, Receive, Scope, Send
+from budgetware.limits.tasks import AsyncSharedRates
+from budgetware.limits.threads import SharedRates
 from budgetware.wsgi import BudgetMiddleware as WsgiMiddleware
 
 
@@ -545,3 +548,32 @@ def test_where_every_mode_is_held_back_no_fallback_is_missed(
         BudgetMiddleware(app, policy=Policy(mode=Mode.ENFORCE, routes=FALLING))
 
     assert logs == []
+
+
+SHARED = {"store": AsyncRedisStore, "rates": partial(AsyncSharedRates, workers=2)}
+SHARED_BY_THREADS = {"store": RedisStore, "rates": partial(SharedRates, workers=2)}
+NOBODYS = "redis://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("middleware", "shared"),
+    [(BudgetMiddleware, SHARED), (WsgiMiddleware, SHARED_BY_THREADS)],
+    ids=["asgi", "wsgi"],
+)
+@pytest.mark.parametrize("name", ["store", "rates"])
+def test_a_service_without_a_name_beside_others_is_warned(
+    middleware: Any, shared: Mapping[str, Any], name: str
+) -> None:
+    """An environment tells no services apart; a prefix of its own does."""
+    said = []
+    for policy, options in (
+        (Policy(environment="staging"), {name: shared[name](NOBODYS)}),
+        (Policy(service="shop"), {name: shared[name](NOBODYS)}),
+        (Policy(), {name: shared[name](NOBODYS, prefix="shop:")}),
+        (Policy(), {}),
+    ):
+        with capture_logs() as logs:
+            middleware(app, policy=policy, **options)
+        said.append([line["event"] for line in logs if line["log_level"] == "warning"])
+
+    assert said == [[names.EVENT_NO_SERVICE], [], [], []]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
+PREFIX: Final = "budgetware:answers"
 PROBE_S: Final = 0.25
 """The longest a probe waits; it has nobody waiting for it, and may have to connect."""
 THREADS: Final = 4
@@ -38,7 +39,7 @@ class RedisStore:
     Args:
         url: Such as ``redis://localhost:6379/0``, ``rediss://`` or ``unix://``.
         prefix: Begins every name in the server. The policy's ``service`` and environment are in
-            every name, too; services that have neither need a prefix of their own.
+            every name, too; without a ``service`` it needs to be one of the service's own.
         secret: When given, entries made without it are misses; at most 64 bytes.
         operation_s: The longest wait for one operation, at most a second.
         most_body_bytes: A longer body is neither kept nor read.
@@ -48,13 +49,16 @@ class RedisStore:
         TypeError: An argument is of another type: *secret* is bytes.
         ValueError: The address or a bound is no good.
 
+    Attributes:
+        has_own_prefix: Whether its names do not begin as everybody's.
+
     """
 
     def __init__(
         self,
         url: str,
         *,
-        prefix: str = "budgetware:answers",
+        prefix: str = PREFIX,
         secret: bytes = b"",
         operation_s: float = OPERATION_S,
         most_body_bytes: int = MOST_BODY_BYTES,
@@ -67,6 +71,7 @@ class RedisStore:
         except ImportError:
             raise MissingExtra("redis", "redis") from None
         address = made_from(url, parse_url)
+        self.has_own_prefix = prefix != PREFIX
         self._terms = RedisTerms(address, prefix, secret, operation_s, most_body_bytes)
         pool = redis.ConnectionPool(**self._terms.options(), retry=Retry(NoBackoff(), 0))
         self._client: redis.Redis = redis.Redis.from_pool(pool)
@@ -148,7 +153,7 @@ class AsyncRedisStore:
     Args:
         url: As for ``RedisStore``, and so are the others.
         prefix: Begins every name in the server. The policy's ``service`` and environment are in
-            every name, too; services that have neither need a prefix of their own.
+            every name, too; without a ``service`` it needs to be one of the service's own.
         secret: When given, entries made without it are misses; at most 64 bytes.
         operation_s: The longest wait for one operation, at most a second.
         most_body_bytes: A longer body is neither kept nor read.
@@ -158,13 +163,16 @@ class AsyncRedisStore:
         TypeError: An argument is of another type: *secret* is bytes.
         ValueError: The address or a bound is no good.
 
+    Attributes:
+        has_own_prefix: Whether its names do not begin as everybody's.
+
     """
 
     def __init__(
         self,
         url: str,
         *,
-        prefix: str = "budgetware:answers",
+        prefix: str = PREFIX,
         secret: bytes = b"",
         operation_s: float = OPERATION_S,
         most_body_bytes: int = MOST_BODY_BYTES,
@@ -173,6 +181,7 @@ class AsyncRedisStore:
             from redis.asyncio.connection import parse_url  # noqa: PLC0415 - an extra
         except ImportError:
             raise MissingExtra("redis", "redis") from None
+        self.has_own_prefix = prefix != PREFIX
         self._terms = RedisTerms(
             made_from(url, parse_url), prefix, secret, operation_s, most_body_bytes
         )

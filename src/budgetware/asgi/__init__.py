@@ -30,7 +30,15 @@ from budgetware.errors import BudgetwareError
 from budgetware.http import WITH_BODY
 from budgetware.misuse import check_asked, check_served_by, checked_fallbacks
 from budgetware.names import TIER_KEY
-from budgetware.runtime import Runtime, check_options, is_nested, is_timed, policy_of, tier_of
+from budgetware.runtime import (
+    Runtime,
+    check_named,
+    check_options,
+    is_nested,
+    is_timed,
+    policy_of,
+    tier_of,
+)
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -186,6 +194,7 @@ class BudgetMiddleware:
         fallbacks = checked_fallbacks(fallbacks, policy.routes)
         self._answering = (identity, fallbacks, store, rates)
         self._runtime.miss_fallbacks(fallbacks)
+        check_named(self._runtime, store, rates)
         self._engine = self._runtime.engine
         if self._engine.steers:
             self._helm()

@@ -47,7 +47,7 @@ class AsyncSharedRates:
         workers: How many processes share the rates, on all hosts together. Each falls back to
             this part of them.
         prefix: What all keys begin with. The policy's ``service`` and environment are in every
-            key, too; services that have neither need a prefix of their own.
+            key, too; without a ``service`` it needs to be one of the service's own.
         timeout_s: The longest one question may take, connecting included.
         most_identities: Callers this process remembers by itself.
         draw: From 0 up to 1, for the length of pauses.
@@ -59,6 +59,7 @@ class AsyncSharedRates:
     Attributes:
         circuit: Whether the server is asked at the moment.
         alone: How many requests were judged by this process alone.
+        has_own_prefix: Whether its keys do not begin as everybody's.
 
     """
 
@@ -78,6 +79,7 @@ class AsyncSharedRates:
         self.alone = 0
         self._part = LocalPart(workers, most_identities)
         self._prefix = prefix
+        self.has_own_prefix = prefix != PREFIX
         self._timeout_s = timeout_s
         self._least_s = timeout_s * LEAST_PART
         self._url = url

@@ -44,7 +44,7 @@ class SharedRates:
         workers: How many processes share the rates, on all hosts together. Each falls back to
             this part of them.
         prefix: What all keys begin with. The policy's ``service`` and environment are in every
-            key, too; services that have neither need a prefix of their own.
+            key, too; without a ``service`` it needs to be one of the service's own.
         timeout_s: The longest one question may take.
         most_identities: Callers this process remembers by itself.
         draw: From 0 up to 1, for the length of pauses.
@@ -56,6 +56,7 @@ class SharedRates:
     Attributes:
         circuit: Whether the server is asked at the moment.
         alone: How many requests were judged by this process alone.
+        has_own_prefix: Whether its keys do not begin as everybody's.
 
     """
 
@@ -77,6 +78,7 @@ class SharedRates:
         self._connections = Connections(url, timeout_s)
         self._server = server_at(self._connections.address)
         self._prefix = prefix
+        self.has_own_prefix = prefix != PREFIX
         self._timeout_s = timeout_s
         self._least_s = timeout_s * LEAST_PART
 

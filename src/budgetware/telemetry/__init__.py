@@ -111,6 +111,11 @@ class Telemetry:
         hint = "a middleware with the same policy is around this one; remove one of the two"
         self._say_once(names.EVENT_NESTED, "warning", hint)
 
+    def no_service(self) -> None:
+        """Say, once, that others on the shared server are not told apart from this service."""
+        hint = "give the policy a `service`, or the store and the rates a `prefix` of their own"
+        self._say_once(names.EVENT_NO_SERVICE, "warning", hint)
+
     def no_clock(self) -> None:
         """Say, once, that the clock neither answers nor cancels on the loop there is."""
         hint = (

@@ -23,7 +23,7 @@ from budgetware.errors import PolicyError, Problem
 from budgetware.http import SAFE_METHODS, WITH_BODY
 from budgetware.misuse import check_asked, check_served_by, checked_fallbacks
 from budgetware.names import TIER_KEY
-from budgetware.runtime import Runtime, is_nested, is_timed, tier_of
+from budgetware.runtime import Runtime, check_named, is_nested, is_timed, tier_of
 from budgetware.wsgi.bodies import watched
 from budgetware.wsgi.exchange import Exchange, StartResponse, TimedExchange, leave
 from budgetware.wsgi.uploads import TimedInput
@@ -98,6 +98,7 @@ class BudgetMiddleware:
         self._runtime = Runtime.start(**options)
         fallbacks = checked_fallbacks(fallbacks, self._runtime.engine.policy.routes)
         self._runtime.miss_fallbacks(fallbacks)
+        check_named(self._runtime, store, rates)
         self._engine = self._runtime.engine
         _refuse_cancelling(self._engine.policy)
         self._answering = (identity, fallbacks, store, rates)
