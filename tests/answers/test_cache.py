@@ -299,6 +299,23 @@ def test_more_writes_than_are_remembered_drop_too_much_and_never_too_little(
     assert len(cache._written._at) == 10
 
 
+def test_one_write_more_than_are_remembered_costs_next_to_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A few kept responses, and not all that are older than what was forgotten."""
+    monkeypatch.setattr(cache_module, "MOST_WRITTEN", 10)
+    cache = ResponseCache()
+    kept = [get(b"/kept/%d" % number) for number in range(1_000)]
+    for request in kept:
+        _keep(cache, request, full(), request.target, 0.0)
+    for number in range(11):
+        cache.wrote(get(b"/written/%d" % number, method="POST"), 201, 0.1)
+
+    found = [cache.look_up(request, POLICY, 0.2, 0.0) for request in kept]
+
+    assert sum(one is not None for one in found) >= 995
+
+
 def test_a_refresh_that_hangs_is_taken_over() -> None:
     """Its lease ends; and when it ends after all, the other's lease is left alone."""
     cache = ResponseCache()

@@ -47,6 +47,9 @@ REFRESH_LEASE_S: Final = 10.0
 MOST_WRITTEN: Final = 65_536
 """Addresses that were written to last and are remembered one by one."""
 
+_BUCKETS: Final = 4096
+"""Of older ones is remembered, for so many of them together, when the last was written to."""
+
 
 class CacheListener(Protocol):
     """Hears what became of the cache's part in a request."""
@@ -101,13 +104,16 @@ class Refresh:
 
 
 class _Written:
-    """When each address was last written to; what is forgotten counts as written to since then."""
+    """When each address was last written to, at the latest.
+
+    One that is forgotten, and all that share its bucket, count as written to at that moment.
+    """
 
     def __init__(self) -> None:
         # Re-entrant: the garbage collector may finish an abandoned request of the same thread.
         self._lock = threading.RLock()
         self._at: OrderedDict[int, float] = OrderedDict()
-        self._forgotten = -inf
+        self._forgotten = [-inf] * _BUCKETS
 
     def note(self, mark: int, now: float) -> None:
         """Note that the address with *mark* was written to at *now*."""
@@ -115,7 +121,9 @@ class _Written:
             self._at[mark] = now
             self._at.move_to_end(mark)
             if len(self._at) > MOST_WRITTEN:
-                _, self._forgotten = self._at.popitem(last=False)
+                forgotten, at = self._at.popitem(last=False)
+                bucket = forgotten % _BUCKETS
+                self._forgotten[bucket] = max(at, self._forgotten[bucket])
 
     def renew_lock(self) -> None:
         """Begin anew with the lock, in a child process: a thread of the parent may have held it."""
@@ -123,7 +131,7 @@ class _Written:
 
     def at(self, mark: int) -> float:
         """Return when the address with *mark* was last written to, at the latest."""
-        return self._at.get(mark, self._forgotten)
+        return self._at.get(mark, self._forgotten[mark % _BUCKETS])
 
 
 class _Shelf:
