@@ -42,6 +42,7 @@ def facts_of(
     headers = scope.get("headers", ())
     if not isinstance(headers, list | tuple):
         headers = scope["headers"] = list(headers)
+    headers = some_of(headers)
     target = encoded_path(_bytes(scope["path"]))
     sent = _bytes(scope.get("raw_path") or b"")  # a server need not keep it
     query = _bytes(scope.get("query_string") or b"")
@@ -51,7 +52,7 @@ def facts_of(
         target=target + b"?" + query if query else target,
         sent=b"" if sent == target else sent,
         root=_bytes(scope.get("root_path") or ""),
-        headers=some_of(headers),
+        headers=headers,
         scheme=scope.get("scheme", "http"),
         listener="" if plan.cache is None else _listener(scope, headers),
         namespace=plan.namespace,
