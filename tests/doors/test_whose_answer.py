@@ -489,10 +489,12 @@ class Counted:
 
     def __init__(self) -> None:
         self.namespaces: set[str] = set()
+        self.callers: set[str | None] = set()
 
     async def take(self, *asked: Any) -> float:
         """Admit, and remember for whom."""
         self.namespaces.add(asked[-1])
+        self.callers.add(asked[1])
         return 0.0
 
 
@@ -511,3 +513,14 @@ def test_services_and_environments_have_names_of_their_own() -> None:
 
     assert len(store.entries) == 3
     assert rates.namespaces == {"shop\0", "bank\0", "bank\0staging"}
+
+
+def test_whoever_is_told_apart_has_a_rate_of_his_own() -> None:
+    """A number and the same in text have; who cannot be named shares that of nobody."""
+    tiers = {"pro": replace(POLICY.tiers["pro"], rate=5.0)}
+    rates, who = Counted(), [7, "7", None, "", b"7"]
+    play = Play(say, tiers=tiers, rates=rates, identity=lambda _: who.pop())
+    while who:
+        play.ask()
+
+    assert rates.callers == {"\0int 7", "7", None}
