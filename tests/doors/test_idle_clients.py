@@ -199,7 +199,7 @@ def test_a_late_byte_of_the_request_makes_no_slow_reader_busy(late_s: float) -> 
     """Its slot is lent as long as the response waits for it."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        parts = [
+        parts: list[Message] = [
             {"type": "http.response.body", "body": b"fu", "more_body": True},
             {"type": "http.response.body", "body": b"ll"},
         ]
