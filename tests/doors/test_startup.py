@@ -381,6 +381,47 @@ def test_adding_the_middleware_blocks_no_event_loop(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
+FIRST_REQUEST = """
+import asyncio, sys
+from budgetware import BudgetMiddleware
+
+async def app(scope, receive, send):
+    await asyncio.sleep(9)
+
+async def ask():
+    sys.addaudithook(lambda event, args: event == "import" and found.append(args[0]))
+    scope = {"type": "http", "method": "GET", "path": "/signals", "headers": []}
+    await door(scope, asyncio.Event().wait, take)
+
+async def take(message):
+    if message["type"] == "http.response.start":
+        print(message["status"], [name for name in found if not name.startswith("encodings")])
+
+found = []
+door = BudgetMiddleware(app, policy="budgetware.yaml")
+asyncio.run(ask())
+"""
+
+
+def test_the_first_request_imports_nothing(tmp_path: Path) -> None:
+    """Nor does what stands between it and its answer, where no framework has done so."""
+    (tmp_path / "budgetware.yaml").write_text(
+        "version: 1\nservice: s\nmode: enforce\nconcurrency: 2\ntiers: {pro: {budget: 50ms}}\n"
+        "routes: {signals: {match: GET /signals, answers: [reject], cancel_safe: true}}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_REQUEST],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "504 []" in done.stdout.splitlines()
+
+
 @pytest.mark.anyio
 async def test_a_door_that_is_made_in_an_event_loop_is_opened_once() -> None:
     """By whichever request comes first, with or without lifespan; the others wait for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from random import random
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from budgetware._core.steering import Steering
     from budgetware.answers.stored import AsyncStore
     from budgetware.limits.tasks import AsyncSharedRates
+
+# anyio imports it when it is first used, which would be in front of a request.
+importlib.import_module("anyio._backends._asyncio")
 
 _set = current_budget.set
 _reset = current_budget.reset

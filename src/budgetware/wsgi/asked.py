@@ -33,8 +33,8 @@ _ORDINARY_KEYS: Final = """
     wsgi.version wsgi.url_scheme wsgi.input wsgi.errors wsgi.multithread wsgi.multiprocess
     wsgi.run_once wsgi.file_wrapper wsgi.input_terminated wsgi.early_hints wsgiorg.routing_args
 """
-# gunicorn 27, werkzeug 3.1, waitress 3.0, eventlet 0.40, uWSGI 2.0, mod_wsgi 4 and 5: what these
-# set by themselves. Under their names applications may put what they like.
+# What gunicorn, werkzeug, waitress, eventlet, uWSGI and mod_wsgi set by themselves. Under their
+# names applications may put what they like.
 _SERVERS_KEYS: Final = """
     gunicorn.socket gunicorn.http2.send_trailers gunicorn.http2.priority_weight
     gunicorn.http2.priority_depends_on
