@@ -334,6 +334,23 @@ def test_a_refresh_that_hangs_is_taken_over() -> None:
     assert begin(REFRESH_LEASE_S + 2.0) is not None
 
 
+def test_refreshes_that_hang_one_after_another_are_begun_ever_more_rarely() -> None:
+    """Each holds a slot for as long as it hangs; one that ends makes it as before."""
+    cache = ResponseCache()
+
+    def begun(until_s: int) -> list[int]:
+        found = {}
+        for now in range(until_s):
+            refresh = cache.begin_refresh(get(b"/"), POLICY, lambda: True, now)
+            if refresh is not None:
+                found[now] = refresh
+        cache.end_refresh(refresh or found[max(found)])
+        return list(found)
+
+    assert begun(200) == [0, 10, 30, 70, 150]
+    assert begun(20) == [0, 10]
+
+
 def test_refreshes_that_hang_do_not_use_up_the_room() -> None:
     """As many as there may be are lost, and later ones begin all the same."""
     cache = ResponseCache()

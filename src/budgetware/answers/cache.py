@@ -42,7 +42,10 @@ MOST_REFRESHED: Final = 64
 """Stored responses that may be made anew at the same time."""
 
 REFRESH_LEASE_S: Final = 10.0
-"""Seconds after which a refresh that has not ended is taken for lost, and another may begin."""
+"""Seconds after which a refresh that has not ended is taken for lost, and another may begin.
+
+That one has twice as long, and so on: if all of them hang, each holds a slot as long as it does.
+"""
 
 MOST_WRITTEN: Final = 65_536
 """Addresses that were written to last and are remembered one by one."""
@@ -96,11 +99,13 @@ class Refresh:
     Attributes:
         key: Under which it is kept.
         until: When the right is lost, in monotonic seconds.
+        lease_s: For how long it was given.
 
     """
 
     key: bytes
     until: float
+    lease_s: float = REFRESH_LEASE_S
 
 
 class _Written:
@@ -257,11 +262,16 @@ class _Shelf:
             return None
         with self._lock:
             under_way = self._refreshed
-            for lost in [one for one in under_way.values() if one.until <= now]:
-                del under_way[lost.key]
-            if key in under_way or len(under_way) >= MOST_REFRESHED or not spend():
+            lost = under_way.get(key)
+            if lost is not None and lost.until > now:
                 return None
-            refresh = under_way[key] = Refresh(key, now + REFRESH_LEASE_S)
+            if lost is None and len(under_way) >= MOST_REFRESHED:
+                for one in [one for one in under_way.values() if one.until <= now]:
+                    del under_way[one.key]
+            if len(under_way) - (lost is not None) >= MOST_REFRESHED or not spend():
+                return None
+            lease_s = REFRESH_LEASE_S if lost is None else 2 * lost.lease_s
+            refresh = under_way[key] = Refresh(key, now + lease_s, lease_s)
         return refresh
 
     def end_refresh(self, refresh: Refresh) -> None:
