@@ -46,6 +46,7 @@ def test_a_servers_cancel_that_is_swallowed_is_found(monkeypatch: pytest.MonkeyP
     assert finds("cancel")
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="whatever is counted then is the server's")
 def test_a_servers_cancel_that_is_not_heard_of_yet_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
