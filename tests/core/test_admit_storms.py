@@ -19,6 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from budgetware._core.admit import Admission
 from budgetware._core.ticket import State, Ticket
 
+pytestmark = pytest.mark.exhaustive
+
 ORDER = ("high", "middle", "low")
 SERVICE_S = 0.05
 SHARES = {"high": 0.4, "low": 0.2}

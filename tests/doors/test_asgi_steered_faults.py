@@ -15,6 +15,8 @@ from tests.doors.steered_play import SIGNALS, Play, taking
 from budgetware import _core, answers, budget
 from budgetware._core.policy import Objectives, StagePolicy, TierPolicy
 
+pytestmark = pytest.mark.exhaustive
+
 ROUTE = replace(
     SIGNALS,
     answers=("cached", "fallback", "static", "reject"),

@@ -23,6 +23,8 @@ from budgetware._core.engine import Engine
 from budgetware.asgi import Message, Receive, Scope, Send
 from budgetware.policyfile.reload import PolicyWatch
 
+pytestmark = pytest.mark.exhaustive
+
 MUST_BE_REACHED = {
     "_core.account.account",
     "_core.budget.Budget.close",

@@ -15,6 +15,8 @@ from budgetware import _core, answers, budget
 from budgetware._core.policy import Objectives, StagePolicy, TierPolicy
 from budgetware.wsgi import StartResponse, WSGIApp
 
+pytestmark = pytest.mark.exhaustive
+
 Env = dict[str, Any]
 SERVED = replace(
     POLICY,

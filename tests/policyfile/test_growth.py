@@ -16,6 +16,8 @@ from budgetware.policyfile import check, tree
 from budgetware.policyfile.findings import MOST_PROBLEMS
 from budgetware.policyfile.render import as_text
 
+pytestmark = pytest.mark.exhaustive
+
 V = "version: 1\n"
 
 

@@ -24,6 +24,8 @@ from budgetware.wsgi import bodies, helm
 from simulation import world
 from simulation.play import play
 
+pytestmark = pytest.mark.exhaustive
+
 MOST_SEEDS = 3000
 
 
