@@ -261,18 +261,23 @@ def _kind(name: str) -> str:
 
 
 def _open_files(redis_port: int | None) -> Counter[str]:
-    """Return how many descriptors are open: connections to the Redis, and others."""
-    theirs = {
-        fields[9]
+    """Return how many descriptors are open: connections to the Redis, and others.
+
+    One that a killed Redis has reset is in no table of the system's any more; it stays with whoever
+    keeps it for the next use.
+    """
+    ports = {
+        fields[9]: int(fields[2].rpartition(":")[2], 16)
         for line in Path("/proc/self/net/tcp").read_text("ascii").splitlines()[1:]
-        if int((fields := line.split())[2].rpartition(":")[2], 16) == redis_port
+        if (fields := line.split())
     }
+    local = Path("/proc/self/net/unix").read_text("ascii").split()  # an event loop has some
     found: Counter[str] = Counter()
     for number in list(Path("/proc/self/fd").iterdir()):
         with contextlib.suppress(OSError):  # that of the listing itself
-            where = number.readlink().name
-            is_theirs = where.removeprefix("socket:[").rstrip("]") in theirs
-            found["redis" if is_theirs else "other"] += 1
+            kind, _, inode = number.readlink().name.rstrip("]").partition(":[")
+            is_theirs = inode not in local and ports.get(inode, redis_port) == redis_port
+            found["redis" if kind == "socket" and is_theirs else "other"] += 1
     return found
 
 
@@ -282,9 +287,10 @@ def main(policy: str, redis_url: str) -> None:
     listening.bind(("127.0.0.1", 0))
     listening.listen(1024)
     service: ASGIApp = Service(Path(policy), redis_url)
-    # A client that is held up for long does not find its connection closed.
+    # A client that is held up for long does not find its connection closed. No longer, for so long
+    # uvicorn keeps what belonged to a connection that its client has closed.
     config = uvicorn.Config(
-        service, lifespan="off", log_level="warning", access_log=False, timeout_keep_alive=600
+        service, lifespan="off", log_level="warning", access_log=False, timeout_keep_alive=60
     )
     print(json.dumps({"port": listening.getsockname()[1]}), flush=True)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again
