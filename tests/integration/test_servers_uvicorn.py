@@ -203,7 +203,8 @@ def test_a_storm_of_resets_is_no_event(alarms: list[str]) -> None:
             return
         await asyncio.sleep(0.002)
         await send(START)
-        for _ in range(4):
+        # Five writes in one turn of the loop: asyncio complains of the sixth to a lost connection.
+        for _ in range(2):
             await send(PART)
         await send(LAST)
 
