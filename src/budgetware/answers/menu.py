@@ -135,13 +135,12 @@ class _Card:
         """
         goes_on = work is Work.GOES_ON
         for name in self._names:
-            if goes_on if name == "static" and self._accepted else self._is_true(method, work):
+            if name == "static" and self._accepted:
+                is_true = goes_on
+            else:
+                is_true = method in SAFE_METHODS or not goes_on
+            if is_true:
                 yield name
-
-    @staticmethod
-    def _is_true(method: str, work: Work) -> bool:
-        """Tell whether "come back" is."""
-        return method in SAFE_METHODS or work is not Work.GOES_ON
 
     def _ready(self, name: str, method: str, work: Work) -> Answer | None:
         return refusal(work, method, self._random) if name == "reject" else self._static
