@@ -380,16 +380,16 @@ def test_whose_wait_is_over_takes_an_idle_slot(until_s: float, *, runs: bool) ->
 def test_who_waits_is_given_what_has_become_idle() -> None:
     """Of all that wait as many as there are idle slots, once one of them looks."""
     admission = Admission(2, {}, ORDER)
-    admission.look(0.0)
+    admission.lend_idle(0.0)
     slow = fill(admission, "free", 2)
     told: list[int] = []
     waiters = [admission.enter("free", 0.0, 9.0, partial(told.append, n)) for n in range(3)]
     for ticket in slow:
         admission.idle(ticket, 1.0)
 
-    admission.look(1.0 + LENT_AFTER_S / 2)
+    admission.lend_idle(1.0 + LENT_AFTER_S / 2)
     assert told == []
-    admission.look(1.0 + LENT_AFTER_S)
+    admission.lend_idle(1.0 + LENT_AFTER_S)
 
     assert told == [0, 1]
     assert [waiter.state for waiter in waiters] == [State.ADMITTED] * 2 + [State.QUEUED]

@@ -228,7 +228,7 @@ class Admission:
                 place = self._order[-1]
             if self._idle and not self._has_room(place):
                 self._now_s = max(self._now_s, now_s)
-                self._lend_idle(now_s)
+                self._free_idle(now_s)
                 self._dispatch(told)
             if self._has_room(place):
                 ticket = Ticket(place, self._epoch, State.ADMITTED)
@@ -252,7 +252,7 @@ class Admission:
                 tier = ticket.tier
                 del tier.waiting[ticket]
                 ticket.wake = None
-                self._lend_idle(now_s)
+                self._free_idle(now_s)
                 if self._has_room(tier):
                     ticket.waited_s = max(0.0, now_s - ticket.entered_s)
                     ticket.state = State.ADMITTED
@@ -263,13 +263,13 @@ class Admission:
         self._settle()
         return ticket.state is State.ADMITTED
 
-    def look(self, now_s: float) -> None:
-        """Give slots that are idle by *now_s* to those that wait, and ask for it now and then."""
+    def lend_idle(self, now_s: float) -> None:
+        """Give slots that are idle by *now_s* to those that wait, who ask for it now and then."""
         if self._idle:
             told: list[Ticket] = []
             with self._lock:
                 self._now_s = max(self._now_s, now_s)
-                self._lend_idle(now_s)
+                self._free_idle(now_s)
                 self._dispatch(told)
             self._tell(told)
             self._settle()
@@ -389,7 +389,7 @@ class Admission:
             self._end(self._left.popleft())
         self._dispatch(told)
 
-    def _lend_idle(self, now_s: float) -> None:
+    def _free_idle(self, now_s: float) -> None:
         """Free the slots that have been idle for long enough."""
         for ticket, since_s in tuple(self._idle.items()):
             if since_s > now_s - LENT_AFTER_S:

@@ -238,10 +238,10 @@ class Visit:
             self._tell(Passage.QUEUED)
         return self._ticket.state is State.QUEUED
 
-    def look(self) -> None:
-        """See in the queue whether somebody's slot is idle; every ``LENT_AFTER_S`` or so."""
+    def lend_idle(self) -> None:
+        """Have idle slots lent to those in the queue; to be called every ``LENT_AFTER_S`` there."""
         if self._admission is not None:
-            self._admission.look(self._now_s())
+            self._admission.lend_idle(self._now_s())
 
     def settle(self) -> bool:
         """End the wait; tell whether the request may run."""

@@ -150,7 +150,7 @@ class Gate:
             try:
                 while not over.done():
                     await asyncio.wait({over}, timeout=LENT_AFTER_S)
-                    visit.look()
+                    visit.lend_idle()
             finally:
                 timer.cancel()
         return visit.settle()

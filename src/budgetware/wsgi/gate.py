@@ -121,7 +121,7 @@ class Gate:
                 left_s = visit.wait_s
                 while left_s > 0 and not over.wait(min(left_s, LENT_AFTER_S)):
                     left_s -= LENT_AFTER_S
-                    visit.look()
+                    visit.lend_idle()
             if visit.settle():
                 return None
         else:
