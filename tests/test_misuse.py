@@ -157,7 +157,9 @@ def test_a_yes_or_a_no_is_nobodys_name(door: Any, option: str, given: object) ->
 )
 def test_what_can_be_asked_is_taken(door: Any, function: Any) -> None:
     """Objects, builtins, and what a decorator has made of a function that takes more."""
-    door(app, policy=POLICY, tier=function, identity=function, server_timing=function)
+    made = door(app, policy=POLICY, tier=function, identity=function, server_timing=function)
+
+    assert made._engine.policy == POLICY
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_what_cannot_count_callers_is_refused(door: Any, rates: object, why: str
 )
 def test_what_can_serve_is_taken(door: Any, store: Any, rates: Any) -> None:
     """Ours, and whatever has their methods."""
-    door(app, policy=POLICY, store=store, rates=rates)
+    assert door(app, policy=POLICY, store=store, rates=rates)._engine.policy == POLICY
 
 
 @pytest.mark.parametrize("make", [AsyncRedisStore, RedisStore])
@@ -315,7 +317,7 @@ def test_options_of_the_wrong_kind_are_refused(
 )
 def test_options_of_the_right_kind_are_taken(door: Any, options: dict[str, Any]) -> None:
     """Ours, others' and made-up ones."""
-    door(app, policy=POLICY, **options)
+    assert door(app, policy=POLICY, **options)._engine.policy == POLICY
 
 
 def test_a_reload_of_what_is_no_name_is_refused() -> None:
