@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextvars import Context
@@ -54,7 +55,7 @@ class Event(NamedTuple):
         return f"{self.at_s:9.4f}  {self.who:<14}{self.what}"
 
 
-class World:
+class World(ABC):
     """One world, whichever door it is behind.
 
     Args:
@@ -115,17 +116,17 @@ class World:
         self.gave_up = 0
         self._clumsy = self.rng.random() < 0.1
 
+    @abstractmethod
     def run(self) -> None:
         """Let everything happen."""
-        raise NotImplementedError
 
+    @abstractmethod
     def door(self, name: str, app: Any, policy: Policy, *, is_inner: bool) -> Any:
         """Return a door."""
-        raise NotImplementedError
 
+    @abstractmethod
     def application(self, *call: Any) -> Any:
         """Be the application behind the doors."""
-        raise NotImplementedError
 
     def open_doors(self) -> None:
         """Open one door or two, as two processes would, now and then with another door inside."""
@@ -150,7 +151,7 @@ class World:
         """Have *work* done by a thread that carries the request's budget."""
         raise NotImplementedError
 
-    def at_work(self, number: int) -> None:
+    def at_work(self, number: int) -> None:  # noqa: B027 - a world of threads has nobody who does
         """Let others meet request *number* at what it is doing just now."""
 
     def request(self, number: int) -> Request:
@@ -240,18 +241,18 @@ class World:
         check_end(self)
         return self.broken
 
+    @abstractmethod
     def begin_anew(self) -> None:
         """Serve this world's requests, and nothing else, in a child."""
-        raise NotImplementedError
 
     def _answer_now(self) -> None:
         """Have every decision be for something smaller."""
         self.note("world", "no request will fit from now on")
         Steering.forced = Action.ANSWER
 
+    @abstractmethod
     def shut_down(self) -> None:
         """Have the servers end what they are at."""
-        raise NotImplementedError
 
     def options(self) -> dict[str, Any]:
         """Return the options that every middleware of this world has."""
@@ -268,9 +269,9 @@ class World:
         }
 
     @property
+    @abstractmethod
     def cheap(self) -> Callable[[Mapping[str, Any]], Any]:
         """The application's own cheap answer to a request."""
-        raise NotImplementedError
 
     def cheap_for(self, request: Mapping[str, Any]) -> tuple[float, str]:
         """Return how long the cheap answer to *request* takes, and what it is.
